@@ -1,0 +1,76 @@
+# Every target sets up what it needs: a virtual environment in .venv with the versions of constraints.txt.
+# PYTHON=/path/to/python chooses the interpreter; ARGS="..." is passed on, for example: make test ARGS="-k cancel -x"
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Scripts in an environment hold its absolute path, so a moved checkout needs a new one: the path is part of the stamp's name.
+READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
+# An interpreter that is gone (a system upgrade) needs a new one too.
+BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
+
+.PHONY: help demo test lint types bench constraints build clean broken
+
+help: ## print this list
+	@echo "make TARGET, with TARGET one of:"
+	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(READY) ## see the whole thing run: server, sandbox, two workers, one of them killed
+	@$(BIN)/python -m tasks_bridge.cli demo $(ARGS)
+
+test: $(READY) ## run all tests; what this machine lacks is skipped with its reason
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## style, format and the direction of imports
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@PYTHONPATH=. $(BIN)/lint-imports
+
+types: $(READY) ## check types
+	@$(BIN)/python -m mypy $(ARGS)
+
+bench: $(READY) ## measure speed and size (minutes)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+build: $(READY) ## build the wheel and the source distribution into dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+
+constraints: $(READY) ## bring constraints.txt up to date
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m uv pip compile --quiet --upgrade --no-config --universal --python-version 3.11 --all-extras \
+		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt pyproject.toml
+
+clean: ## remove the environment, caches and builds
+	@rm -rf $(VENV) build dist .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last, so an interrupted set-up starts over.
+$(READY): pyproject.toml constraints.txt $(BROKEN)
+	@set -e; \
+	python=; without_venv=; \
+	for candidate in $(PYTHON); do \
+		$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+		if $$candidate -c 'import ensurepip, venv' >/dev/null 2>&1; then python=$$candidate; break; fi; \
+		without_venv=$${without_venv:-$$candidate}; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$without_venv" ]; then \
+		echo "$$without_venv cannot make virtual environments: install its venv module (Debian: apt install python3-venv)" >&2; exit 1; \
+	elif [ -z "$$python" ]; then \
+		echo "Python 3.11 or later is needed; none of these is one: $(PYTHON). Install it, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$($$python --version), once; this takes a minute ..."; \
+	rm -rf $(VENV); \
+	$$python -m venv $(VENV); \
+	echo "  installing packages ..."; \
+	pip="$(BIN)/python -m pip --disable-pip-version-check --no-input --quiet"; \
+	$$pip install --constraint constraints.txt hatchling editables; \
+	$$pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'; \
+	touch $@; \
+	echo "  done."
+
+broken:

@@ -1,0 +1,5 @@
+"""
+Celery tasks that stand for ByteSpike image and video jobs.
+"""
+
+__version__ = "0.1.0"
