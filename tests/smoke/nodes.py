@@ -1,19 +1,19 @@
 """
 pytest-celery's nodes as local processes.
 
-pytest-celery wraps docker containers in nodes and nodes in clusters, and tests talk to these. Here the containers are
-process groups of this machine; nodes, clusters and the setup are pytest-celery's own.
+pytest-celery wraps docker containers in nodes and nodes in clusters, and tests talk to these. Here the
+containers are processes of this machine; nodes, clusters and the setup are pytest-celery's own.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from kombu import Connection
 from pytest_celery import (
     CeleryTestContainer,
@@ -24,82 +24,53 @@ from pytest_celery import (
 )
 from redis import Redis
 
-from tests.smoke.processes import LocalProcess, Reaper, Whom, eventually, free_port
+from tasks_bridge.embedded import EmbeddedRedis
+from tests.smoke.processes import LocalProcess, Reaper, Whom, eventually, tail
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 40.0
 
 
-class ProcessContainer(CeleryTestContainer):
-    """A container that is a local process group."""
+class LocalContainer(CeleryTestContainer):
+    """What pytest-celery asks of a container, without docker."""
 
-    def __init__(self, process: LocalProcess) -> None:
+    def __init__(self, name: str) -> None:
         # Not the wrapper's own constructor: it reads docker's description of networks and ports.
-        self._container = process
+        self._name = name
+        self._id = secrets.token_hex(32)
 
     @property
-    def process(self) -> LocalProcess:
-        return self._container
+    def id(self) -> str:
+        return self._id
 
-    def is_serving(self) -> bool:
-        """True once the process does what it is there for."""
-        raise NotImplementedError
-
-    def ready(self) -> bool:
-        """
-        Wait until the process serves.
-
-        Raises:
-            AssertionError: It ended, or did not serve in time.
-        """
-        eventually(
-            lambda: self.process.status != "running" or self.is_serving(),
-            expected=f"{self.name} ready",
-            timeout_s=START_TIMEOUT_S,
-            show=self.process.tail,
-        )
-        assert self.process.status == "running", f"expected {self.name} to run\n{self.process.tail()}"
-        return True
+    @property
+    def name(self) -> str:
+        return self._name
 
     def reload(self) -> None:
-        """Nothing is cached: the status is always read from the process."""
+        """Nothing is cached: the status is always the present one."""
 
-    def restart(self, timeout: float = 10) -> None:
-        """Stop as docker does (SIGTERM, and SIGKILL after *timeout* seconds), start, and wait until it serves."""
-        self.process.stop(timeout)
-        self.process.start()
-        self.ready()
-
-    def kill(self, signal: str | int | None = None, whom: Whom = "all") -> None:
-        self.process.kill(signal or "SIGKILL", whom)
-
-    def logs(self) -> str:
-        return self.process.logs()
-
-    def teardown(self) -> None:
-        self.process.remove()
+    def tail(self) -> str:
+        """The last lines of the log under a heading."""
+        return f"---- the last lines of {self.name}'s log ({self.status}) ----\n{tail(self.logs())}"
 
 
-class RedisProcess(ProcessContainer):
+class RedisContainer(LocalContainer):
     """A Redis-compatible server on loopback that keeps an append-only file."""
 
-    def __init__(self, binary: str, *, cwd: Path, reaper: Reaper) -> None:
-        self._port = free_port()
-        argv = [binary, "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(cwd), "--save", ""]
-        super().__init__(
-            LocalProcess(
-                "redis",
-                [*argv, "--appendonly", "yes", "--maxmemory-policy", "noeviction"],
-                env=os.environ,
-                cwd=cwd,
-                log=cwd / "redis.log",
-                reaper=reaper,
-            )
-        )
+    def __init__(self, directory: Path) -> None:
+        super().__init__("redis")
+        self._log = directory / "server.log"
+        self._server = EmbeddedRedis(directory=directory)
+        self._server.start()
+
+    @property
+    def status(self) -> str:
+        return "running" if self._server.pid else "exited"
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self._port}/0"
+        return self._server.url
 
     @property
     def client(self) -> Redis:
@@ -107,21 +78,36 @@ class RedisProcess(ProcessContainer):
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
-        return {"url": self.url, "host_url": self.url, "hostname": "127.0.0.1", "port": self._port, "vhost": "0"}
+        return {"url": self.url, "host_url": self.url}
 
-    def is_serving(self) -> bool:
-        return "ready to accept connections" in self.process.logs_of_this_run().lower()
+    def ready(self) -> bool:
+        assert self.status == "running", f"expected {self.name} to run\n{self.tail()}"
+        return True
+
+    def kill(self, signal: str | int | None = None) -> None:
+        assert signal in (None, "SIGKILL"), "the server is stopped by restart() or teardown(), or killed"
+        self._server.kill()
+
+    def restart(self, timeout: float = 10) -> None:
+        self._server.restart()
+
+    def logs(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def teardown(self) -> None:
+        self._server.stop()
 
 
-class RabbitMQProcess(ProcessContainer):
-    """A virtual host of a RabbitMQ server that somebody else started."""
+class RabbitMQContainer(LocalContainer):
+    """A RabbitMQ server that runs for all tests of a session."""
 
     def __init__(self, url: str) -> None:
+        super().__init__("rabbitmq")
         self.url = url
 
     @property
-    def name(self) -> str:
-        return "rabbitmq"
+    def status(self) -> str:
+        return "running"
 
     @property
     def client(self) -> Connection:
@@ -136,14 +122,23 @@ class RabbitMQProcess(ProcessContainer):
             connection.ensure_connection(max_retries=1)
         return True
 
+    def kill(self, signal: str | int | None = None) -> None:
+        raise NotImplementedError("other tests use this server too")
+
+    def restart(self, timeout: float = 10) -> None:
+        raise NotImplementedError("other tests use this server too")
+
     def logs(self) -> str:
         return ""
 
-    def teardown(self) -> None:
-        """The server goes on for other tests."""
+    def delete_queues(self, names: Sequence[str]) -> None:
+        """Leave no message to the next test."""
+        with self.client as connection, connection.channel() as channel:
+            for name in names:
+                channel.queue_delete(name)
 
 
-class WorkerProcess(ProcessContainer):
+class WorkerContainer(LocalContainer):
     """`celery worker` with events on, under a name of its own."""
 
     def __init__(
@@ -153,57 +148,112 @@ class WorkerProcess(ProcessContainer):
         *,
         options: Sequence[str],
         env: Mapping[str, str],
-        cwd: Path,
+        directory: Path,
         reaper: Reaper,
     ) -> None:
-        process = LocalProcess(name, (), env={**os.environ, **env}, cwd=ROOT, log=cwd / f"{name}.log", reaper=reaper)
-        # What CeleryTestWorker.hostname() says of its container must be the name that the worker has.
-        process.argv = [
-            *(sys.executable, "-m", "celery", "--app", app, "worker", "--task-events", "--loglevel", "INFO"),
-            *("--hostname", f"{name}@{process.id[:12]}"),
-            *options,
-        ]
-        super().__init__(process)
-
-    def worker_name(self) -> str:  # type: ignore[override]
-        return self.name
-
-    @classmethod
-    def log_level(cls) -> str:
-        return "INFO"
+        super().__init__(name)
+        self.process = LocalProcess(
+            name,
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "celery",
+                    "--app",
+                    app,
+                    "worker",
+                    "--task-events",
+                    "--loglevel",
+                    "INFO",
+                ),
+                # The name that CeleryTestWorker.hostname() makes of its container's.
+                *("--hostname", f"{name}@{self.id[:12]}"),
+                *options,
+            ],
+            env={**os.environ, **env},
+            cwd=ROOT,
+            log=directory / f"{name}.log",
+            reaper=reaper,
+        )
+        self.process.start()
 
     @property
-    def celeryconfig(self) -> dict[str, Any]:
-        return {}
+    def status(self) -> str:
+        return self.process.status
 
-    def is_serving(self) -> bool:
-        return " ready." in self.process.logs_of_this_run()
+    def worker_name(self) -> str:  # type: ignore[override]  # a class method there: one name for all workers
+        return self.name
+
+    def ready(self) -> bool:
+        """
+        Wait until the worker takes tasks.
+
+        Raises:
+            AssertionError: It ended, or was not ready in time.
+        """
+        eventually(
+            lambda: self.status != "running" or " ready." in self.process.logs_of_this_run(),
+            expected=f"{self.name} ready",
+            timeout_s=START_TIMEOUT_S,
+            show=self.tail,
+        )
+        assert self.status == "running", f"expected {self.name} to run\n{self.tail()}"
+        return True
+
+    def kill(self, signal: str | int | None = None, whom: Whom = "all") -> None:
+        self.process.kill(signal or "SIGKILL", whom)
+
+    def restart(self, timeout: float = 10) -> None:
+        """Stop as docker does (SIGTERM, after *timeout* seconds SIGKILL), start, and wait until ready."""
+        self.process.stop(timeout)
+        self.process.start()
+        self.ready()
+
+    def logs(self) -> str:
+        return self.process.logs()
+
+    def teardown(self) -> None:
+        self.process.remove()
 
 
 class LocalRedisNode(RedisTestBroker, RedisTestBackend):
     """One Redis as broker and result backend, as in most deployments."""
 
+    container: RedisContainer
+
+
+class LocalRabbitMQNode(RabbitMQTestBroker):
+    """RabbitMQ as broker."""
+
+    container: RabbitMQContainer
+
 
 class LocalWorkerNode(CeleryTestWorker):
     """A worker that a test can kill in all the ways in which one dies."""
 
-    container: WorkerProcess
+    container: WorkerContainer
 
-    def kill(self, signal: str | int = "SIGKILL", reload_container: bool = True, *, whom: Whom = "all") -> None:
-        """Send *signal* to all processes of the worker, to its main process, or to one process of its pool."""
+    def kill(
+        self, signal: str | int = "SIGKILL", reload_container: bool = True, *, whom: Whom = "all"
+    ) -> None:
+        """Send *signal* to all processes of the worker, to its main one, or to one of its pool."""
         self.container.kill(signal, whom)
 
-    def get_running_processes_info(
-        self, columns: list[str] | None = None, filters: dict[str, str] | None = None
-    ) -> list[dict[str, Any]]:
-        """What psutil says of the worker's processes, as in a container."""
-        rows = [process.as_dict(columns) for process in self.container.process.members()]
-        return [row for row in rows if all(row.get(key) == value for key, value in (filters or {}).items())]
+    def wait_for_exit(self, timeout_s: float = 30.0) -> int:
+        """Wait until the main process has ended; its exit code, negative for a signal's number."""
+        return self.container.process.wait(timeout_s)
 
     def wait_for_log(self, log: str, message: str = "", timeout: float = 30.0) -> None:
         eventually(
             lambda: log in self.logs(),
-            expected=message or f"{log!r} in the log of worker {self.name()}",
+            expected=message or f"{log!r} in the log of {self.name()}",
             timeout_s=timeout,
-            show=self.container.process.tail,
+            show=self.container.tail,
         )
+
+    def get_running_processes_info(
+        self, columns: list[str] | None = None, filters: dict[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """What psutil says of the worker's processes."""
+        rows = [process.as_dict(columns) for process in self.container.process.members()]
+        return [row for row in rows if all(row.get(key) == value for key, value in (filters or {}).items())]

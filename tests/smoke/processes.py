@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import signal as signals
-import socket
 import subprocess
 import sys
 import time
@@ -22,8 +21,8 @@ T = TypeVar("T")
 
 TAIL_LINES = 60
 
-# Lives in a session of its own and outlives the tests only long enough to kill what they started: its pipe ends when
-# the tests end, however they end.
+# Lives in a session of its own and outlives the tests only long enough to kill what they started: its pipe
+# ends when the tests end, however they end.
 _REAPER = """
 import os, signal, sys
 groups = set()
@@ -55,16 +54,11 @@ def eventually(
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"expected {expected} within {timeout_s:g} s; last seen: {found!r}\n{show()}")
+            raise AssertionError(
+                f"expected {expected} within {timeout_s:g} s; last seen: {found!r}\n{show()}"
+            )
         time.sleep(0.02)
     return found
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
@@ -77,7 +71,10 @@ class Reaper:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _REAPER], stdin=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-I", "-S", "-c", _REAPER],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def watch(self, group: int) -> None:
@@ -189,7 +186,9 @@ class LocalProcess:
         if number == signals.SIGKILL and whom != "child":
             self.wait(timeout_s=10)
             if whom == "all":
-                eventually(lambda: not self.members(), expected=f"every process of {self.name} gone after SIGKILL")
+                eventually(
+                    lambda: not self.members(), expected=f"every process of {self.name} gone after SIGKILL"
+                )
 
     def wait(self, timeout_s: float) -> int:
         """
@@ -205,7 +204,9 @@ class LocalProcess:
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"expected {self.name} to end within {timeout_s:g} s\n{self.tail()}") from None
+            raise AssertionError(
+                f"expected {self.name} to end within {timeout_s:g} s\n{self.tail()}"
+            ) from None
 
     def stop(self, timeout_s: float) -> None:
         """Ask the main process to end (SIGTERM); kill what is still there after *timeout_s*."""
