@@ -1,0 +1,110 @@
+"""
+Real servers for the tests, a clean environment around each, and no skips where all parts are required.
+
+``TESTS_REQUIRE=all`` turns every skip into a failure: continuous integration must not pass because a part was
+missing. A reason that starts with "not applicable" stays a skip: it is about what the machine is, not about
+what it lacks.
+"""
+
+import os
+import uuid
+from collections.abc import Generator, Iterator
+
+import pytest
+import redis
+
+from tasks_bridge.embedded import EmbeddedRedis
+from tests.rabbitmq import RabbitMQ, find_rabbitmq
+
+_OUR_SETTINGS = ("BYTESPIKE_", "TASKS_BRIDGE_", "CELERY_", "REDIS_URL")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bare_environment() -> Iterator[None]:
+    """
+    No setting of the person who runs the tests reaches them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(_OUR_SETTINGS):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def same_environment_after_each_test() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """
+    What ``@pytest.mark.anyio`` runs coroutines on: aiohttp knows asyncio only.
+    """
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_url(bare_environment: None) -> Iterator[str]:
+    """
+    A real server of this test run alone. Its data outlives a test: see ``clean_redis`` and ``namespace``.
+    """
+    with EmbeddedRedis() as server:
+        yield server.url
+
+
+@pytest.fixture
+def clean_redis(redis_url: str) -> Iterator[redis.Redis]:
+    """
+    A client of the session's server, emptied before the test.
+    """
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def namespace() -> str:
+    """
+    A prefix that no other test uses.
+    """
+    return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(bare_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """
+    A real RabbitMQ node of this test run alone. Its queues outlive a test.
+    """
+    server = find_rabbitmq()
+    if server is None:
+        pytest.skip("RabbitMQ is not installed (Debian: apt install rabbitmq-server)")
+    with RabbitMQ(server, tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node.url
+
+
+def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if os.environ.get("TESTS_REQUIRE") != "all" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not reason.removeprefix("Skipped: ").startswith("not applicable"):
+        report.outcome = "failed"
+        report.longrepr = f"TESTS_REQUIRE=all allows no skips, but: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _forbid_skip(report)
+    return report
