@@ -1,0 +1,155 @@
+"""The dispatcher without HTTP: who owns which task, and what submit, query and cancel do to it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks_bridge.sandbox.faults import FaultBook
+from tasks_bridge.sandbox.plan import Submission, plan_task
+from tasks_bridge.sandbox.refusal import Refusal, invalid_param, task_not_found
+from tasks_bridge.sandbox.timeline import TERMINAL, Task
+from tasks_bridge.sandbox.ulid import new_task_id
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Entry:
+    """
+    A task with what was done to it.
+
+    Attributes:
+        seen_end_s: When a query first answered with its terminal state: its distance from ``ended_s`` is the lag.
+        callbacks: One object per attempt to deliver: ``at_s``, ``status`` or ``error``.
+    """
+
+    task: Task
+    faults: FaultBook
+    counts: Counter[str] = field(default_factory=Counter)
+    seen_end_s: float | None = None
+    callbacks: list[JsonObject] = field(default_factory=list)
+
+    def report(self, now_s: float) -> JsonObject:
+        """Return the truth about the task, for the control API. Times are Unix seconds."""
+        task = self.task
+        return {
+            "task_id": task.task_id,
+            "out_task_id": task.out_task_id,
+            "owner": task.owner,
+            "model": task.model,
+            "status": task.state(now_s),
+            "outcome": task.outcome,
+            "created_s": task.created_s,
+            "started_s": task.started_s if task.started_s < task.ended_s else None,
+            "ended_s": task.ended_s if task.ended_s < float("inf") else None,
+            "seen_end_s": self.seen_end_s,
+            "estimated_seconds": task.estimated_seconds,
+            "submits": self.counts["submit"],
+            "queries": self.counts["query"],
+            "cancels": self.counts["cancel"],
+            "streams": self.counts["stream"],
+            "callback_url": task.callback_url,
+            "callbacks": self.callbacks,
+        }
+
+
+class Dispatcher:
+    """All tasks, in memory. Every method that depends on time takes it."""
+
+    def __init__(self, *, speed: float = 1.0, seed: int = 0) -> None:
+        self.speed = speed
+        self.seed = seed
+        self.entries: dict[str, Entry] = {}
+        self._by_out_task_id: dict[tuple[str, str], Entry] = {}
+        # Submits that were spoilt before any work: the fault must be remembered although there is no task yet.
+        self._books: dict[tuple[str, str], FaultBook] = {}
+        self._serial = 0
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.entries.clear()
+        self._by_out_task_id.clear()
+        self._books.clear()
+        self._serial = 0
+
+    def faults_of(self, owner: str, submission: Submission, now_s: float) -> FaultBook:
+        """Return the fault book of a submission, the same one each time it is sent."""
+        if not submission.script.faults:
+            return FaultBook()
+        return self._books.setdefault(
+            (owner, submission.out_task_id or submission.digest), FaultBook(submission.script.faults, now_s)
+        )
+
+    def submit(self, owner: str, submission: Submission, *, now_s: float, base_url: str) -> tuple[Entry, bool]:
+        """
+        Create a task, or find the one that was created under the same ``out_task_id``.
+
+        Returns:
+            The entry, and whether it is new.
+
+        Raises:
+            Refusal: 409 ``duplicate_out_task_id``, or the plan is refused.
+
+        Source: contract, section 7.
+        """
+        out_task_id = submission.out_task_id
+        if out_task_id is not None and (existing := self._by_out_task_id.get((owner, out_task_id))) is not None:
+            existing.counts["submit"] += 1
+            if existing.task.digest != submission.digest:
+                raise Refusal(
+                    409, "duplicate_out_task_id", "This out_task_id was submitted with a different model or params."
+                )
+            return existing, False
+        # Seeded by the caller's own id where there is one: the same job takes the same time in any order.
+        rng = random.Random(f"{self.seed}:{out_task_id or self._serial}")  # noqa: S311 - not a secret
+        self._serial += 1
+        task = plan_task(
+            submission,
+            task_id=new_task_id(now_s, random.Random()),  # noqa: S311 - not a secret
+            owner=owner,
+            now_s=now_s,
+            rng=rng,
+            speed=self.speed,
+            base_url=base_url,
+        )
+        entry = self.add(task, self.faults_of(owner, submission, now_s))
+        entry.counts["submit"] += 1
+        return entry, True
+
+    def add(self, task: Task, faults: FaultBook | None = None) -> Entry:
+        """Take in a task that is already planned, replacing one of the same id."""
+        entry = Entry(task, faults if faults is not None else FaultBook())
+        self.entries[task.task_id] = entry
+        if task.out_task_id is not None:
+            self._by_out_task_id[(task.owner, task.out_task_id)] = entry
+        return entry
+
+    def find(self, owner: str, task_id: object, out_task_id: object) -> Entry:
+        """
+        Find a task of *owner* by exactly one identifier.
+
+        Raises:
+            Refusal: 400 ``invalid_param``, 404 ``task_not_found``.
+        """
+        # "both empty" counts as neither, so an empty string or null is as good as absent.
+        if bool(task_id) == bool(out_task_id):
+            raise invalid_param("exactly one of task_id or out_task_id is required")
+        if not isinstance(task_id or out_task_id, str):
+            raise invalid_param("task_id and out_task_id must be strings")
+        if task_id:
+            entry = self.entries.get(str(task_id))
+        else:
+            entry = self._by_out_task_id.get((owner, str(out_task_id)))
+        if entry is None or entry.task.owner != owner:
+            raise task_not_found()
+        return entry
+
+    def read(self, entry: Entry, now_s: float) -> JsonObject:
+        """Return what a query answers, and note when the end was first seen."""
+        seen = entry.task.view(now_s)
+        if entry.seen_end_s is None and seen["status"] in TERMINAL:
+            entry.seen_end_s = now_s
+        return seen

@@ -1,0 +1,158 @@
+"""The sandbox: a dispatcher, its faults and its clock, served as an aiohttp application."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from tasks_bridge.sandbox.callbacks import Callbacks
+from tasks_bridge.sandbox.control import add_control_routes
+from tasks_bridge.sandbox.dispatcher import Dispatcher
+from tasks_bridge.sandbox.faults import FaultBook
+from tasks_bridge.sandbox.routes import Routes
+from tasks_bridge.sandbox.script import parse_fault
+from tasks_bridge.sandbox.stream import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+JsonObject = dict[str, Any]
+
+# Above the API's own cap of 1 MiB, which routes.py enforces with the API's own error.
+_SERVER_BODY_CAP: Final = 2 * 1024 * 1024
+
+
+class Sandbox:
+    """
+    A ByteSpike dispatcher for development.
+
+    Args:
+        speed: Everything takes this many times less: durations and the reported estimate. Faults do not.
+        seed: Makes durations repeatable: a task's depend on this and its ``out_task_id``.
+        keys: API keys to accept; any non-empty key if None.
+        concurrency: Submits and streams the account may have in flight, over all keys; None is no limit.
+        latency_s: Added to every submit, query and cancel.
+        heartbeat_s: Seconds between comments on an idle stream.
+        public_url: Where clients reach the files; None takes the host each submit was sent to.
+
+    Not for the open internet: the control API under ``/_sandbox`` asks for no key.
+    """
+
+    def __init__(
+        self,
+        *,
+        speed: float = 1.0,
+        seed: int = 0,
+        keys: Iterable[str] | None = None,
+        concurrency: int | None = None,
+        latency_s: float = 0.0,
+        heartbeat_s: float = 15.0,
+        public_url: str | None = None,
+    ) -> None:
+        if not 0 < speed < float("inf"):
+            raise ValueError("speed must be a number above 0")
+        self.dispatcher = Dispatcher(speed=speed, seed=seed)
+        self.keys = frozenset(keys) if keys is not None else None
+        self.concurrency = concurrency
+        self.latency_s = latency_s
+        self.public_url = public_url.rstrip("/") if public_url is not None else None
+        self.counts: Counter[str] = Counter()
+        self.faults = FaultBook()
+        self.in_flight = 0
+        # Wall-clock time that never jumps, so that no task changes its course when the machine's clock is set.
+        self._offset_s = time.time() - time.monotonic()
+        self.callbacks = Callbacks(self.now_s)
+        self.streams = Streams(self.now_s, heartbeat_s)
+        self.on_down: Callable[[float], None] | None = None
+
+    def now_s(self) -> float:
+        """Return Unix seconds."""
+        return time.monotonic() + self._offset_s
+
+    def app(self) -> web.Application:
+        """Return a new application that serves this sandbox. It may be stopped and replaced: the tasks stay."""
+        app = web.Application(client_max_size=_SERVER_BODY_CAP)
+        add_control_routes(app, self)
+        Routes(self).add_to(app)
+        app.cleanup_ctx.append(self._background)
+        app.on_shutdown.append(self._end_streams)
+        return app
+
+    def tasks(self) -> list[JsonObject]:
+        """Return every task with its true timeline and what was done to it, oldest first."""
+        now_s = self.now_s()
+        return [entry.report(now_s) for entry in self.dispatcher.entries.values()]
+
+    def stats(self) -> JsonObject:
+        """
+        Return how often each endpoint was called since the last reset, and facts about the tasks.
+
+        Keys: ``requests`` (endpoint to count), ``tasks`` (how many exist), ``status`` (status to count),
+        ``duplicate_submits`` (answered with an existing task), ``faults`` (kind to how often it struck),
+        ``keys_sent_to_files`` (file requests that leaked an API key).
+        """
+        now_s = self.now_s()
+        counts = {"requests": Counter[str](), "faults": Counter[str]()}
+        for name, count in self.counts.items():
+            group, _, member = name.partition(":")
+            if member:
+                counts[group][member] = count
+        entries = self.dispatcher.entries.values()
+        return {
+            "requests": dict(counts["requests"]),
+            "tasks": len(entries),
+            "status": dict(Counter(entry.task.state(now_s) for entry in entries)),
+            "duplicate_submits": self.counts["duplicate_submits"],
+            "faults": dict(counts["faults"]),
+            "keys_sent_to_files": self.counts["keys_sent_to_files"],
+        }
+
+    def fail(self, kind: str, *, on: str = "any", **members: object) -> None:
+        """
+        Arm a fault for the whole server; the members are those of a scripted fault.
+
+        ``fail("down", for_s=5)`` makes the server refuse connections. Without ``times`` and ``for_s`` a fault
+        strikes once.
+
+        Raises:
+            Refusal: A member is unknown or wrong.
+        """
+        if kind == "down":
+            for_s = members.get("for_s", 1.0)
+            if not isinstance(for_s, int | float) or isinstance(for_s, bool) or for_s < 0 or set(members) - {"for_s"}:
+                raise ValueError("`down` takes for_s, a number of seconds, and nothing else")
+            if self.on_down is not None:
+                self.on_down(float(for_s))
+                return
+            # Served by somebody else's runner: the nearest thing is to close every connection.
+            kind, members = "refused", {"for_s": for_s}
+        fault = parse_fault({"kind": kind, "on": on, **members}, server_wide=True)
+        self.faults.add(fault, self.now_s())
+
+    def heal(self) -> None:
+        """Disarm the faults of the whole server; those in scripts stay."""
+        self.faults.clear()
+
+    def reset(self) -> None:
+        """Forget all tasks, faults and counts."""
+        self.heal()
+        self.callbacks.forget()
+        self.dispatcher.reset()
+        self.counts.clear()
+
+    async def _background(self, app: web.Application) -> AsyncIterator[None]:
+        del app
+        self.streams.open()
+        await self.callbacks.start()
+        for entry in self.dispatcher.entries.values():
+            if not entry.callbacks:
+                self.callbacks.expect(entry)
+        yield
+        await self.callbacks.stop()
+
+    async def _end_streams(self, app: web.Application) -> None:
+        del app
+        self.streams.close()
