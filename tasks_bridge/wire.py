@@ -403,7 +403,7 @@ def read_refusal(
         )
     code, message = _refusal(content)
     kind = _BY_CODE.get(code or "") or _BY_STATUS.get(status_code) or _by_class(status_code)
-    raise kind(_quoted(message, secret), status_code, code, _wait_s(kind, code, headers, now_s))
+    raise kind(quoted(message, secret), status_code, code, _wait_s(kind, code, headers, now_s))
 
 
 _BY_CODE: dict[str, type[ApiStatusError]] = {
@@ -464,7 +464,7 @@ def _refusal(content: bytes) -> tuple[str | None, str]:
     ) else ""
 
 
-def _quoted(text: str, secret: str | None) -> str:
+def quoted(text: str, secret: str | None) -> str:
     # Blanked out before it is shortened, so that no half of a key is left at the cut.
     if secret:
         text = text.replace(secret, "***")
@@ -480,7 +480,7 @@ def _read_body(
     try:
         return _loads(content)
     except (ValueError, RecursionError):
-        start = _quoted(content[:200].decode("utf-8", "replace"), secret)
+        start = quoted(content[:200].decode("utf-8", "replace"), secret)
         raise ApiResponseError(
             f"ByteSpike answered HTTP {status_code} with {len(content)} bytes that are not JSON, "
             f"beginning with {start!r}. Check the base URL, and query the task to see its state."
