@@ -1,20 +1,24 @@
-"""POST to ``callback_url`` when a task has ended: once, best effort."""
+"""
+POST to ``callback_url`` when a task has ended: once, best effort.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 import aiohttp
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tasks_bridge.sandbox.dispatcher import Entry
+from tasks_bridge.sandbox.dispatcher import Entry
 
 _TIMEOUT_S: Final = 5.0
-_ODD_BODIES: Final = {"garbage": b"<html></html>", "half_close": b'{"task_id": "task_', "wrong_content_type": b"ok"}
+_ODD_BODIES: Final = {
+    "garbage": b"<html></html>",
+    "half_close": b'{"task_id": "task_',
+    "wrong_content_type": b"ok",
+}
 _LOST: Final = ("lost_response", "refused", "status", "not_found", "hang")
 
 
@@ -22,8 +26,8 @@ class Callbacks:
     """
     Delivers callbacks at the time their tasks end, from the loop it is started in.
 
-    Only the POST at a terminal state is documented (contract, section 6); the body is the task object, which a
-    client must not rely on. `cancelled` is a terminal state, so it calls back too.
+    Only the POST at a terminal state is documented (contract, section 6); the body is the task object, which
+    a client must not rely on. ``cancelled`` is a terminal state, so it calls back too.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -33,11 +37,15 @@ class Callbacks:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Open the HTTP session."""
+        """
+        Open the HTTP session.
+        """
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
 
     async def stop(self) -> None:
-        """Drop all that is not delivered."""
+        """
+        Drop all that is not delivered.
+        """
         self.forget()
         for running in self._running:
             running.cancel()
@@ -47,13 +55,17 @@ class Callbacks:
             self._session = None
 
     def forget(self) -> None:
-        """Cancel the deliveries not begun."""
+        """
+        Cancel the deliveries not begun.
+        """
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
     def expect(self, entry: Entry) -> None:
-        """Deliver when the task ends; call again when its end has moved."""
+        """
+        Deliver when the task ends; call again when its end has moved.
+        """
         task = entry.task
         if self._session is None or task.callback_url is None:
             return

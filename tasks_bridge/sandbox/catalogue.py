@@ -1,10 +1,11 @@
-"""The models the sandbox knows, with the latencies their pages call typical."""
+"""
+The models the sandbox knows, with the latencies their pages call typical.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +36,26 @@ class Model:
 
     @property
     def extension(self) -> str:
-        """File extension of its outputs."""
+        """
+        File extension of its outputs.
+        """
         return "mp4" if self.kind == "video" else "png"
 
 
-def _video(  # noqa: PLR0913 - one argument per column of the table below
-    slug: str,
-    latency_s: tuple[float, float],
-    reference_length_s: int,
-    max_length_s: int,
-    credits_per_s: float,
-    default_resolution: str = "1080p",
+def _video(
+    slug: str, latency_s: tuple[float, float], lengths_s: tuple[int, int], price: float, resolution: str
 ) -> Model:
-    family = slug.split("-")[0]
+    """
+    *lengths_s*: the one the latency was given for, and the longest. *price*: of a second.
+    """
     return Model(
         slug,
-        family,
+        slug.partition("-")[0],
         "video",
         latency_s,
-        credits_per_s,
-        reference_length_s,
-        max_length_s,
-        default_resolution=default_resolution,
+        price,
+        *lengths_s,
+        default_resolution=resolution,
     )
 
 
@@ -66,15 +65,15 @@ def _image(slug: str, latency_s: tuple[float, float], max_count: int, credits_ea
 
 
 CATALOGUE: tuple[Model, ...] = (
-    _video("sora-2", (60, 120), 5, 10, 0.1, "720p"),
-    _video("sora-2-pro", (120, 180), 8, 20, 0.1875),
-    _video("veo-3.1", (60, 120), 5, 8, 0.2),
-    _video("veo-3.1-fast", (20, 40), 4, 5, 0.1, "720p"),
-    _video("seedance-1.5-pro", (60, 90), 5, 6, 0.06),
-    _video("seedance-2.0", (60, 90), 6, 8, 0.07, "720p"),
-    _video("seedance-2.0-pro", (90, 150), 8, 10, 0.1, "720p"),
-    _video("seedance-2.0-pro-fast", (45, 75), 6, 8, 0.05, "720p"),
-    _video("seedance-fast", (15, 25), 4, 5, 0.03, "720p"),
+    _video("sora-2", (60, 120), (5, 10), 0.1, "720p"),
+    _video("sora-2-pro", (120, 180), (8, 20), 0.1875, "1080p"),
+    _video("veo-3.1", (60, 120), (5, 8), 0.2, "1080p"),
+    _video("veo-3.1-fast", (20, 40), (4, 5), 0.1, "720p"),
+    _video("seedance-1.5-pro", (60, 90), (5, 6), 0.06, "1080p"),
+    _video("seedance-2.0", (60, 90), (6, 8), 0.07, "720p"),
+    _video("seedance-2.0-pro", (90, 150), (8, 10), 0.1, "720p"),
+    _video("seedance-2.0-pro-fast", (45, 75), (6, 8), 0.05, "720p"),
+    _video("seedance-fast", (15, 25), (4, 5), 0.03, "720p"),
     _image("seedream-v4", (4, 9), 4, 0.03),
     _image("seedream-v4.5", (5, 12), 4, 0.04),
     _image("seedream-v5lite", (3, 7), 4, 0.03),
@@ -88,7 +87,7 @@ CATALOGUE: tuple[Model, ...] = (
 
 # The docs spell the same models in several ways: contract, section 11, "Slugs are not stable".
 _ALIASES = {"seedancepro": "seedance20pro", "seedance2": "seedance20", "seedance2fast": "seedancefast"}
-_TEXT_PREFIXES = ("claude", "gpt", "gemini", "o1", "o3", "o4", "deepseek", "qwen", "llama", "mistral", "grok")
+_TEXT_PREFIXES = ("claude", "gpt", "gemini", "o1", "o3", "o4", "deepseek", "qwen", "llama", "mistral")
 
 
 def _plain(slug: str) -> str:
@@ -99,11 +98,15 @@ _BY_NAME = {_plain(model.slug): model for model in CATALOGUE}
 
 
 def find_model(slug: str) -> Model | None:
-    """Return the media model a slug means, in any of its documented spellings, or None."""
+    """
+    Return the media model a slug means, in any of its documented spellings, or None.
+    """
     plain = _plain(slug)
     return _BY_NAME.get(_ALIASES.get(plain, plain))
 
 
 def is_text_model(slug: str) -> bool:
-    """Say whether an unknown slug looks like a text model, which the tasks API refuses with its own message."""
+    """
+    Say whether an unknown slug looks like a text model, which the tasks API refuses in its own words.
+    """
     return slug.lower().startswith(_TEXT_PREFIXES)

@@ -1,4 +1,6 @@
-"""The dispatcher without HTTP: who owns which task, and what submit, query and cancel do to it."""
+"""
+The dispatcher without HTTP: who owns which task, and what submit, query and cancel do to it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Entry:
     A task with what was done to it.
 
     Attributes:
-        seen_end_s: When a query first answered with its terminal state: its distance from ``ended_s`` is the lag.
+        seen_end_s: When a query first answered with its terminal state: the lag is the distance from
+            ``ended_s``.
         callbacks: One object per attempt to deliver: ``at_s``, ``status`` or ``error``.
     """
 
@@ -33,7 +36,9 @@ class Entry:
     callbacks: list[JsonObject] = field(default_factory=list)
 
     def report(self, now_s: float) -> JsonObject:
-        """Return the truth about the task, for the control API. Times are Unix seconds."""
+        """
+        Return the truth about the task, for the control API. Times are Unix seconds.
+        """
         task = self.task
         return {
             "task_id": task.task_id,
@@ -57,33 +62,41 @@ class Entry:
 
 
 class Dispatcher:
-    """All tasks, in memory. Every method that depends on time takes it."""
+    """
+    All tasks, in memory. Every method that depends on time takes it.
+    """
 
     def __init__(self, *, speed: float = 1.0, seed: int = 0) -> None:
         self.speed = speed
         self.seed = seed
         self.entries: dict[str, Entry] = {}
         self._by_out_task_id: dict[tuple[str, str], Entry] = {}
-        # Submits that were spoilt before any work: the fault must be remembered although there is no task yet.
+        # A submit may be spoilt before any work: its faults are counted although there is no task yet.
         self._books: dict[tuple[str, str], FaultBook] = {}
         self._serial = 0
 
     def reset(self) -> None:
-        """Forget everything."""
+        """
+        Forget everything.
+        """
         self.entries.clear()
         self._by_out_task_id.clear()
         self._books.clear()
         self._serial = 0
 
     def faults_of(self, owner: str, submission: Submission, now_s: float) -> FaultBook:
-        """Return the fault book of a submission, the same one each time it is sent."""
+        """
+        Return the fault book of a submission, the same one each time it is sent.
+        """
         if not submission.script.faults:
             return FaultBook()
         return self._books.setdefault(
             (owner, submission.out_task_id or submission.digest), FaultBook(submission.script.faults, now_s)
         )
 
-    def submit(self, owner: str, submission: Submission, *, now_s: float, base_url: str) -> tuple[Entry, bool]:
+    def submit(
+        self, owner: str, submission: Submission, *, now_s: float, base_url: str
+    ) -> tuple[Entry, bool]:
         """
         Create a task, or find the one that was created under the same ``out_task_id``.
 
@@ -96,12 +109,12 @@ class Dispatcher:
         Source: contract, section 7.
         """
         out_task_id = submission.out_task_id
-        if out_task_id is not None and (existing := self._by_out_task_id.get((owner, out_task_id))) is not None:
+        existing = self._by_out_task_id.get((owner, out_task_id)) if out_task_id is not None else None
+        if existing is not None:
             existing.counts["submit"] += 1
             if existing.task.digest != submission.digest:
-                raise Refusal(
-                    409, "duplicate_out_task_id", "This out_task_id was submitted with a different model or params."
-                )
+                message = "This out_task_id was submitted with a different model or params."
+                raise Refusal(409, "duplicate_out_task_id", message)
             return existing, False
         # Seeded by the caller's own id where there is one: the same job takes the same time in any order.
         rng = random.Random(f"{self.seed}:{out_task_id or self._serial}")  # noqa: S311 - not a secret
@@ -120,7 +133,9 @@ class Dispatcher:
         return entry, True
 
     def add(self, task: Task, faults: FaultBook | None = None) -> Entry:
-        """Take in a task that is already planned, replacing one of the same id."""
+        """
+        Take in a task that is already planned, replacing one of the same id.
+        """
         entry = Entry(task, faults if faults is not None else FaultBook())
         self.entries[task.task_id] = entry
         if task.out_task_id is not None:
@@ -148,7 +163,9 @@ class Dispatcher:
         return entry
 
     def read(self, entry: Entry, now_s: float) -> JsonObject:
-        """Return what a query answers, and note when the end was first seen."""
+        """
+        Return what a query answers, and note when the end was first seen.
+        """
         seen = entry.task.view(now_s)
         if entry.seen_end_s is None and seen["status"] in TERMINAL:
             entry.seen_end_s = now_s

@@ -1,14 +1,13 @@
-"""Which fault, if any, the next request meets."""
+"""
+Which fault, if any, the next request meets.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tasks_bridge.sandbox.script import Fault
+from tasks_bridge.sandbox.script import Fault
 
 
 @dataclass(slots=True)
@@ -26,7 +25,9 @@ class _Armed:
 
 
 class FaultBook:
-    """The faults of one task, or of the whole server, and how often each has struck."""
+    """
+    The faults of one task, or of the whole server, and how often each has struck.
+    """
 
     def __init__(self, faults: Iterable[Fault] = (), now_s: float = 0.0) -> None:
         self._armed = [_Armed(fault, now_s) for fault in faults]
@@ -35,11 +36,15 @@ class FaultBook:
         return bool(self._armed)
 
     def add(self, fault: Fault, now_s: float) -> None:
-        """Arm one more fault, behind those already there."""
+        """
+        Arm one more fault, behind those already there.
+        """
         self._armed.append(_Armed(fault, now_s))
 
     def clear(self) -> None:
-        """Disarm all."""
+        """
+        Disarm all.
+        """
         self._armed.clear()
 
     def take(self, place: str, now_s: float) -> Fault | None:

@@ -1,15 +1,16 @@
-"""Hold a port, and let go of it for a while: what makes a sandbox reachable, or down."""
+"""
+Hold a port, and let go of it for a while: what makes a sandbox reachable, or down.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from tasks_bridge.sandbox.sandbox import Sandbox
+from tasks_bridge.sandbox.sandbox import Sandbox
 
 _RETRY_S: Final = 0.05
 _RETRIES: Final = 100
@@ -33,7 +34,9 @@ class Host:
 
     @property
     def url(self) -> str:
-        """Base URL, without a slash at the end."""
+        """
+        Base URL, without a slash at the end.
+        """
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -48,11 +51,13 @@ class Host:
         self._runner = web.AppRunner(self._sandbox.app(), access_log=None, shutdown_timeout=0.0)
         await self._runner.setup()
         await self._listen()
-        self._sandbox.on_down = self.go_down
+        self._sandbox.go_down = self.go_down
 
     async def stop(self) -> None:
-        """Close every connection and let go of the port."""
-        self._sandbox.on_down = None
+        """
+        Close every connection and let go of the port.
+        """
+        self._sandbox.go_down = None
         if self._recovery is not None:
             self._recovery.cancel()
         if self._runner is not None:
@@ -60,13 +65,12 @@ class Host:
             self._runner = None
             self._site = None
 
-    def go_down(self, for_s: float) -> None:
-        """Refuse connections for *for_s* seconds."""
+    async def go_down(self, for_s: float) -> None:
+        """
+        Close every connection and refuse new ones, from now on, for *for_s* seconds.
+        """
         if self._recovery is not None:
             self._recovery.cancel()
-        self._recovery = asyncio.get_running_loop().create_task(self._down(for_s))
-
-    async def _down(self, for_s: float) -> None:
         if self._site is not None:
             await self._site.stop()
             self._site = None
@@ -75,7 +79,10 @@ class Host:
                 connection.force_close()
                 if connection.transport is not None:
                     connection.transport.abort()
-        await asyncio.sleep(for_s)
+        self._recovery = asyncio.get_running_loop().create_task(self._come_back(for_s))
+
+    async def _come_back(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
         for _ in range(_RETRIES):
             try:
                 await self._listen()
@@ -88,7 +95,8 @@ class Host:
                 return
 
     async def _listen(self) -> None:
-        assert self._runner is not None
+        if self._runner is None:
+            return
         site = web.TCPSite(self._runner, self._host, self._port, backlog=1024)
         await site.start()
         self._site = site

@@ -1,4 +1,6 @@
-"""The files behind the output URLs: real pictures, drawn here, and a real clip, shipped as data."""
+"""
+The files behind the output URLs: real pictures, drawn here, and a real clip, shipped as data.
+"""
 
 from __future__ import annotations
 
@@ -55,17 +57,15 @@ def clip(width: int, height: int) -> bytes:
     """
     Return an MP4 (H.264 baseline, two seconds of a generated test pattern) in the nearest of three shapes.
 
-    Pure Python encodes no video that browsers play, so the clips are package data; whatever size and length a task
-    reports, the clip is a small one.
+    Pure Python encodes no video that browsers play, so the clips are package data; whatever size and length
+    a task reports, the clip is a small one.
     """
     shape = "1x1" if width == height else "16x9" if width > height else "9x16"
     return resources.files(__package__).joinpath(f"clip_{shape}.mp4").read_bytes()
 
 
 def _palette(rng: random.Random) -> bytes:
-    low, middle, high = sorted(
-        ([rng.randrange(20, 236) for _ in range(3)] for _ in range(3)), key=lambda colour: sum(colour)
-    )
+    low, middle, high = sorted(([rng.randrange(20, 236) for _ in range(3)] for _ in range(3)), key=sum)
     half = _BACKGROUND // 2
     gradient = [_mix(low, middle, step / half) for step in range(half)]
     gradient += [_mix(middle, high, step / half) for step in range(half)]

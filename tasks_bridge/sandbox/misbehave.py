@@ -1,19 +1,17 @@
-"""Carry out a fault on one HTTP request."""
+"""
+Carry out a fault on one HTTP request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from tasks_bridge.sandbox.refusal import Refusal, default_code, task_not_found
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from tasks_bridge.sandbox.script import Fault
+from tasks_bridge.sandbox.script import Fault
 
 _GARBAGE = b"<html><body>upstream connect error</body></html>"
 _LOOK_EVERY_S = 0.05
@@ -49,14 +47,18 @@ async def misbehave(
 
 
 def drop(request: web.Request) -> web.Response:
-    """Close the connection; the response returned goes nowhere."""
+    """
+    Close the connection; the response returned goes nowhere.
+    """
     if request.transport is not None:
         request.transport.close()
     return web.Response()
 
 
 def refusal_of(fault: Fault, now_s: float) -> Refusal:
-    """Return the error answer of a fault of kind ``status`` or ``not_found``."""
+    """
+    Return the error answer of a fault of kind ``status`` or ``not_found``.
+    """
     if fault.kind == "not_found":
         return task_not_found()
     headers = dict(fault.headers)
@@ -69,7 +71,9 @@ def refusal_of(fault: Fault, now_s: float) -> Refusal:
 
 
 async def wait_while_connected(request: web.Request, at_most_s: float | None) -> None:
-    """Wait until the client has left, or *at_most_s* seconds have passed."""
+    """
+    Wait until the client has left, or *at_most_s* seconds have passed.
+    """
     left_s = float("inf") if at_most_s is None else at_most_s
     while left_s > 0 and request.transport is not None and not request.transport.is_closing():
         await asyncio.sleep(min(_LOOK_EVERY_S, left_s))

@@ -1,4 +1,6 @@
-"""From a submitted request to the course its task will take."""
+"""
+From a submitted request to the course its task will take.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ _ASPECTS: Final = {"16:9": (16, 9), "9:16": (9, 16), "1:1": (1, 1)}
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A submit request, checked."""
+    """
+    A submit request, checked.
+    """
 
     model: str
     params: JsonObject
@@ -43,7 +47,9 @@ class Submission:
 
     @property
     def digest(self) -> str:
-        """Identify model and params. The order of members is no difference; 8 and 8.0 are."""
+        """
+        Identify model and params. The order of members is no difference; 8 and 8.0 are.
+        """
         text = json.dumps([self.model, self.params], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -74,7 +80,7 @@ def read_submission(body: JsonObject) -> Submission:
     return Submission(model, params, _optional_text(body, "out_task_id"), callback_url, script)
 
 
-def plan_task(  # noqa: PLR0913 - what a plan depends on, all of it passed in
+def plan_task(
     submission: Submission,
     *,
     task_id: str,
@@ -87,9 +93,9 @@ def plan_task(  # noqa: PLR0913 - what a plan depends on, all of it passed in
     """
     Decide the whole course of a task.
 
-    What the script leaves open follows the model: its typical latency, scaled with the length of the clip, and an
-    estimate as optimistic as the documented one. A prompt with the word ``forbidden`` in it fails under content
-    policy. All durations, and the reported estimate (at least 1), are divided by *speed*.
+    What the script leaves open follows the model: its typical latency, scaled with the length of the clip,
+    and an estimate as optimistic as the documented one. A prompt with the word ``forbidden`` in it fails
+    under content policy. All durations, and the reported estimate (at least 1), are divided by *speed*.
 
     Raises:
         Refusal: 400 ``invalid_param`` for a length, count or size the model does not have.
@@ -166,7 +172,9 @@ def _count(model: Model, params: JsonObject) -> int:
 
 
 def _size(model: Model, params: JsonObject) -> tuple[int, int]:
-    """Return width and height in pixels; what is not understood gets the model's usual size."""
+    """
+    Return width and height in pixels; what is not understood gets the model's usual size.
+    """
     if model.kind == "video":
         short = _SHORT_SIDE.get(str(params.get("resolution", "")), _SHORT_SIDE[model.default_resolution])
         across, down = _ASPECTS.get(str(params.get("aspect_ratio", "")), _ASPECTS["16:9"])

@@ -1,4 +1,6 @@
-"""HTTP byte ranges: which part of a file a request wants."""
+"""
+HTTP byte ranges: which part of a file a request wants.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,16 @@ _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)\s*\Z")
 
 
 class UnsatisfiableRange(Exception):
-    """The range lies outside the file: 416."""
+    """
+    The range lies outside the file: 416.
+    """
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     """
     Return the half-open part of a file of *size* bytes that a ``Range`` header asks for.
 
-    None means all of it: no header, another unit, several ranges, or a malformed one; a server may ignore those.
+    None means all of it: no header, or one a server may ignore (another unit, several ranges, malformed).
 
     Raises:
         UnsatisfiableRange: It starts behind the end, or is an empty suffix.

@@ -1,4 +1,6 @@
-"""What the dispatcher answers when it does not do what it was asked."""
+"""
+What the dispatcher answers when it does not do what it was asked.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Refusal(Exception):
         self.headers = headers or {}
 
     def body(self) -> bytes:
-        """Return the OpenAI error envelope as JSON."""
+        """
+        Return the OpenAI error envelope as JSON.
+        """
         error: dict[str, str] = {"message": self.message, "type": error_type(self.status)}
         if self.code is not None:
             error["code"] = self.code
@@ -58,20 +62,28 @@ class Refusal(Exception):
 
 
 def default_code(status: int) -> str | None:
-    """Return the documented ``error.code`` of an HTTP status, None where the docs print none (451, 422)."""
+    """
+    Return the documented ``error.code`` of an HTTP status, None where the docs print none (451, 422).
+    """
     return _CODES.get(status)
 
 
 def error_type(status: int) -> str:
-    """Return the coarse ``error.type`` of an HTTP status."""
+    """
+    Return the coarse ``error.type`` of an HTTP status.
+    """
     return _TYPES.get(status, "api_error" if status >= _FIRST_SERVER_ERROR else "invalid_request_error")
 
 
 def invalid_param(message: str) -> Refusal:
-    """Return the 400 of every request that is wrong in itself."""
+    """
+    Return the 400 of every request that is wrong in itself.
+    """
     return Refusal(400, "invalid_param", message)
 
 
 def task_not_found() -> Refusal:
-    """Return the 404 of a task that does not exist, or belongs to another key: the two look alike."""
+    """
+    Return the 404 of a task that does not exist, or belongs to another key: the two look alike.
+    """
     return Refusal(404, "task_not_found", "No task matches the supplied identifier.")

@@ -1,19 +1,18 @@
-"""Serve a sandbox from the command line."""
+"""
+Serve a sandbox from the command line.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from tasks_bridge.sandbox.host import Host
 from tasks_bridge.sandbox.sandbox import Sandbox
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
-
-def serve(  # noqa: PLR0913 - one parameter per command line option
+def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     *,

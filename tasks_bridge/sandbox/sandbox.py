@@ -1,27 +1,31 @@
-"""The sandbox: a dispatcher, its faults and its clock, served as an aiohttp application."""
+"""
+The sandbox: a dispatcher, its faults and its clock, served as an aiohttp application.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Final
 
 from aiohttp import web
 
+from tasks_bridge.sandbox.account_routes import add_account_routes
 from tasks_bridge.sandbox.callbacks import Callbacks
 from tasks_bridge.sandbox.control import add_control_routes
 from tasks_bridge.sandbox.dispatcher import Dispatcher
 from tasks_bridge.sandbox.faults import FaultBook
-from tasks_bridge.sandbox.routes import Routes
+from tasks_bridge.sandbox.file_routes import add_file_routes
+from tasks_bridge.sandbox.gate import Gate
 from tasks_bridge.sandbox.script import parse_fault
 from tasks_bridge.sandbox.stream import Streams
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+from tasks_bridge.sandbox.task_routes import add_task_routes
+from tasks_bridge.sandbox.wrong_routes import add_wrong_routes
 
 JsonObject = dict[str, Any]
 
-# Above the API's own cap of 1 MiB, which routes.py enforces with the API's own error.
+# Above the API's own cap of 1 MiB, which gate.py enforces with the API's own error.
 _SERVER_BODY_CAP: Final = 2 * 1024 * 1024
 
 
@@ -62,27 +66,37 @@ class Sandbox:
         self.counts: Counter[str] = Counter()
         self.faults = FaultBook()
         self.in_flight = 0
-        # Wall-clock time that never jumps, so that no task changes its course when the machine's clock is set.
+        # Wall-clock time that never jumps: no task changes its course when the machine's clock is set.
         self._offset_s = time.time() - time.monotonic()
         self.callbacks = Callbacks(self.now_s)
         self.streams = Streams(self.now_s, heartbeat_s)
-        self.on_down: Callable[[float], None] | None = None
+        self.go_down: Callable[[float], Awaitable[None]] | None = None
 
     def now_s(self) -> float:
-        """Return Unix seconds."""
+        """
+        Return Unix seconds.
+        """
         return time.monotonic() + self._offset_s
 
     def app(self) -> web.Application:
-        """Return a new application that serves this sandbox. It may be stopped and replaced: the tasks stay."""
+        """
+        Return a new application that serves this sandbox. It may stop and another start: the tasks stay.
+        """
         app = web.Application(client_max_size=_SERVER_BODY_CAP)
+        gate = Gate(self)
+        add_task_routes(app, self, gate)
+        add_account_routes(app, gate)
+        add_file_routes(app, self, gate)
         add_control_routes(app, self)
-        Routes(self).add_to(app)
+        add_wrong_routes(app, gate)
         app.cleanup_ctx.append(self._background)
         app.on_shutdown.append(self._end_streams)
         return app
 
     def tasks(self) -> list[JsonObject]:
-        """Return every task with its true timeline and what was done to it, oldest first."""
+        """
+        Return every task with its true timeline and what was done to it, oldest first.
+        """
         now_s = self.now_s()
         return [entry.report(now_s) for entry in self.dispatcher.entries.values()]
 
@@ -114,30 +128,24 @@ class Sandbox:
         """
         Arm a fault for the whole server; the members are those of a scripted fault.
 
-        ``fail("down", for_s=5)`` makes the server refuse connections. Without ``times`` and ``for_s`` a fault
-        strikes once.
+        Without ``times`` and ``for_s`` a fault strikes once.
 
         Raises:
             Refusal: A member is unknown or wrong.
         """
-        if kind == "down":
-            for_s = members.get("for_s", 1.0)
-            if not isinstance(for_s, int | float) or isinstance(for_s, bool) or for_s < 0 or set(members) - {"for_s"}:
-                raise ValueError("`down` takes for_s, a number of seconds, and nothing else")
-            if self.on_down is not None:
-                self.on_down(float(for_s))
-                return
-            # Served by somebody else's runner: the nearest thing is to close every connection.
-            kind, members = "refused", {"for_s": for_s}
         fault = parse_fault({"kind": kind, "on": on, **members}, server_wide=True)
         self.faults.add(fault, self.now_s())
 
     def heal(self) -> None:
-        """Disarm the faults of the whole server; those in scripts stay."""
+        """
+        Disarm the faults of the whole server; those in scripts stay.
+        """
         self.faults.clear()
 
     def reset(self) -> None:
-        """Forget all tasks, faults and counts."""
+        """
+        Forget all tasks, faults and counts.
+        """
         self.heal()
         self.callbacks.forget()
         self.dispatcher.reset()

@@ -1,12 +1,13 @@
 """
 What a developer may ask of one submitted task: ``params["sandbox"]``.
 
-ByteSpike has no test mode, and its contract leaves the contents of ``params`` to the model; so the script travels
-there, and a request with a script is still a documented request.
+ByteSpike has no test mode, and its contract leaves the contents of ``params`` to the model; so the script
+travels there, and a request with a script is still a documented request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -136,8 +137,8 @@ def parse_script(value: object) -> Script:
     Read ``params["sandbox"]``.
 
     Raises:
-        Refusal: 400 ``invalid_param`` naming the member that is wrong; unknown members are wrong too, so that a
-            misspelt fault does not pass for a success.
+        Refusal: 400 ``invalid_param`` naming the member that is wrong; unknown members are wrong too, so that
+            a misspelt fault does not pass for a success.
     """
     members = _Members(value, "params.sandbox")
     script = Script(
@@ -175,8 +176,8 @@ def parse_fault(value: object, where: str = "fault", *, server_wide: bool = Fals
         where: How to call it in a refusal.
         server_wide: ``on`` may be ``any`` (and is, if left out).
 
-    A fault applies once unless ``times`` says otherwise (null: always); one with ``for_s`` applies always while
-    it lasts.
+    A fault applies once unless ``times`` says otherwise (null: always); one with ``for_s`` applies always
+    while it lasts.
 
     Raises:
         Refusal: 400 ``invalid_param`` naming the member that is wrong.
@@ -214,8 +215,25 @@ def parse_fault(value: object, where: str = "fault", *, server_wide: bool = Fals
     return fault
 
 
+def outage_s(members: Mapping[str, object]) -> float:
+    """
+    Return how long an outage asked for as ``{"kind": "down", "for_s": …}`` lasts.
+
+    Raises:
+        Refusal: There is no ``for_s``, it is no number of seconds, or there are other members.
+    """
+    for_s = members.get("for_s")
+    if isinstance(for_s, bool) or not isinstance(for_s, int | float) or for_s < 0:
+        raise invalid_param("`down` needs for_s, a number of seconds")
+    if unknown := sorted(set(members) - {"kind", "for_s"}):
+        raise invalid_param(f"`down` takes for_s only, not {', '.join(unknown)}")
+    return float(for_s)
+
+
 class _Members:
-    """The members of one JSON object, read by type; remembers which were asked for."""
+    """
+    The members of one JSON object, read by type; remembers which were asked for.
+    """
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -280,7 +298,7 @@ class _Members:
             raise self._wrong(name, "an object of strings")
         return headers
 
-    def _get(self, name: str, types: tuple[type, ...], wanted: str) -> Any:  # noqa: ANN401 - checked by *types*
+    def _get(self, name: str, types: tuple[type, ...], wanted: str) -> Any:
         self._known.add(name)
         value = self._value.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, types)):

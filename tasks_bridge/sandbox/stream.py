@@ -1,21 +1,20 @@
-"""``GET /v1/tasks/stream/{task_id}``: state changes as server-sent events."""
+"""
+``GET /v1/tasks/stream/{task_id}``: state changes as server-sent events.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
 
+from tasks_bridge.sandbox.dispatcher import Entry
 from tasks_bridge.sandbox.misbehave import drop, refusal_of, wait_while_connected
+from tasks_bridge.sandbox.script import Fault
 from tasks_bridge.sandbox.timeline import TERMINAL
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tasks_bridge.sandbox.dispatcher import Entry
-    from tasks_bridge.sandbox.script import Fault
 
 _MEDIA_TYPE: Final = "text/event-stream"
 
@@ -24,9 +23,9 @@ class Streams:
     """
     The open streams.
 
-    The documentation says that state changes are pushed, and no more. Here: the current state at once, each change
-    as ``event: status`` with the task object, comments as heartbeats, and the end of the stream after a terminal
-    state. A client must rely on none of it.
+    The documentation says that state changes are pushed, and no more. Here: the current state at once, each
+    change as ``event: status`` with the task object, comments as heartbeats, and the end of the stream after
+    a terminal state. A client must rely on none of it.
     """
 
     def __init__(self, clock: Callable[[], float], heartbeat_s: float) -> None:
@@ -36,17 +35,23 @@ class Streams:
         self._closing = False
 
     def open(self) -> None:
-        """Accept streams."""
+        """
+        Accept streams.
+        """
         self._closing = False
 
     def close(self) -> None:
-        """End all streams."""
+        """
+        End all streams.
+        """
         self._closing = True
         for task_id in list(self._wakers):
             self.wake(task_id)
 
     def wake(self, task_id: str) -> None:
-        """Look again: the task has changed by other means than the clock."""
+        """
+        Look again: the task has changed by other means than the clock.
+        """
         for waker in self._wakers.get(task_id, ()):
             waker.set()
 

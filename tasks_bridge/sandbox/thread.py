@@ -1,18 +1,19 @@
-"""A sandbox in a background thread, for tests and demos."""
+"""
+A sandbox in a background thread, for tests and demos.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from tasks_bridge.sandbox.host import Host
 from tasks_bridge.sandbox.sandbox import Sandbox
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-    from types import TracebackType
+from tasks_bridge.sandbox.script import outage_s
 
 JsonObject = dict[str, Any]
 T = TypeVar("T")
@@ -29,14 +30,15 @@ class SandboxServer:
             server.fail("status", on="query", status=503, for_s=5)
             assert server.stats()["tasks"] == 1
 
-    Its methods may be called from any thread. It can be stopped and started again: the port and the tasks stay.
+    Its methods may be called from any thread. It can be stopped and started again: the
+    port and the tasks stay.
 
     Args:
         port: 0 takes a free one.
         speed, seed, keys, concurrency, latency_s, heartbeat_s, public_url: As for `Sandbox`.
     """
 
-    def __init__(  # noqa: PLR0913 - the options of Sandbox, spelt out for editors and type checkers
+    def __init__(
         self,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -73,7 +75,9 @@ class SandboxServer:
 
     @property
     def url(self) -> str:
-        """Base URL, without a slash at the end."""
+        """
+        Base URL, without a slash at the end.
+        """
         return self._host.url
 
     def start(self) -> None:
@@ -96,7 +100,9 @@ class SandboxServer:
             raise
 
     def stop(self) -> None:
-        """Close every connection and stop listening. A no-op if it does not run."""
+        """
+        Close every connection and stop listening. A no-op if it does not run.
+        """
         if self._loop is None or self._thread is None:
             return
         self._await(self._host.stop())
@@ -106,27 +112,42 @@ class SandboxServer:
         self._loop = self._thread = None
 
     def tasks(self) -> list[JsonObject]:
-        """As `Sandbox.tasks`."""
+        """
+        As `Sandbox.tasks`.
+        """
         return self._call(self.sandbox.tasks)
 
     def stats(self) -> JsonObject:
-        """As `Sandbox.stats`."""
+        """
+        As `Sandbox.stats`.
+        """
         return self._call(self.sandbox.stats)
 
     def fail(self, kind: str, *, on: str = "any", **members: object) -> None:
-        """As `Sandbox.fail`."""
+        """
+        As `Sandbox.fail`; and ``fail("down", for_s=5)`` refuses all connections for that long.
+        """
+        if kind == "down":
+            self._await(self._host.go_down(outage_s(members)))
+            return
         self._call(partial(self.sandbox.fail, kind, on=on, **members))
 
     def heal(self) -> None:
-        """As `Sandbox.heal`."""
+        """
+        As `Sandbox.heal`.
+        """
         self._call(self.sandbox.heal)
 
     def reset(self) -> None:
-        """As `Sandbox.reset`."""
+        """
+        As `Sandbox.reset`.
+        """
         self._call(self.sandbox.reset)
 
     def _call(self, function: Callable[[], T]) -> T:
-        """Run *function* in the server's loop, where nothing changes the state at the same time."""
+        """
+        Run *function* in the server's loop, where nothing changes the state at the same time.
+        """
         if self._loop is None:
             return function()
 
@@ -136,7 +157,8 @@ class SandboxServer:
         return self._await(run())
 
     def _await(self, awaitable: Awaitable[T]) -> T:
-        assert self._loop is not None
+        if self._loop is None:
+            raise RuntimeError("the sandbox does not run")
 
         async def run() -> T:
             return await awaitable

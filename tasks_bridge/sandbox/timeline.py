@@ -21,7 +21,7 @@ TERMINAL = frozenset({"completed", "failed", "cancelled"})
 @dataclass(slots=True)
 class Task:
     """
-    A task as the dispatcher keeps it. Times are Unix seconds; ``ended_s`` is infinite for one that never ends.
+    A task as the dispatcher keeps it. Times are Unix seconds; ``ended_s`` is infinite for an endless one.
 
     Attributes:
         owner: Which key it belongs to (a digest, never the key).
@@ -60,13 +60,17 @@ class Task:
     unknown_status: str | None = None
 
     def state(self, now_s: float) -> str:
-        """Return ``pending``, ``running`` or the outcome, in the current dialect's words."""
+        """
+        Return ``pending``, ``running`` or the outcome, in the current dialect's words.
+        """
         if now_s >= self.ended_s:
             return self.outcome
         return "running" if now_s >= self.started_s else "pending"
 
     def next_change_s(self, now_s: float) -> float:
-        """Return the next time its state changes by itself, infinite if it will not."""
+        """
+        Return the next time its state changes by itself, infinite if it will not.
+        """
         if now_s >= self.ended_s:
             return float("inf")
         return self.started_s if now_s < self.started_s < self.ended_s else self.ended_s
@@ -86,7 +90,8 @@ class Task:
         else:
             self.outcome = "cancelled"
             if self.cancel_policy == "billed" and before == "running":
-                self.charged_on_cancel = self._share(now_s) if self.cancel_credits is None else self.cancel_credits
+                scripted = self.cancel_credits
+                self.charged_on_cancel = self._share(now_s) if scripted is None else scripted
         self.ended_s = now_s
         return True
 
@@ -122,7 +127,9 @@ class Task:
         return seen if self.dialect == "new" else self._older(seen)
 
     def outputs(self) -> list[JsonObject]:
-        """Return the elements of ``output``. Only the video's shape is documented; a picture's follows it."""
+        """
+        Return the elements of ``output``. Only the video's shape is documented; a picture's follows it.
+        """
         if self.output is not None:
             return self.output
         size = {"width": self.width, "height": self.height}
@@ -134,7 +141,9 @@ class Task:
         ]
 
     def file_name(self, index: int) -> str:
-        """Return the name of output number *index*, from 0."""
+        """
+        Return the name of output number *index*, from 0.
+        """
         suffix = "" if index == 0 else f"-{index + 1}"
         return f"{self.task_id}{suffix}.{'mp4' if self.kind == 'video' else 'png'}"
 
@@ -144,7 +153,9 @@ class Task:
         return max(0.01, round(self.credits * share, 2))
 
     def _older(self, seen: JsonObject) -> JsonObject:
-        """Rename what the model pages name otherwise. Source: contract, section 12, column B."""
+        """
+        Rename what the model pages name otherwise. Source: contract, section 12, column B.
+        """
         if seen["status"] == "pending":
             seen["status"] = "queued"
         if "credits_used" in seen:

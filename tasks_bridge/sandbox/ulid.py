@@ -1,11 +1,11 @@
-"""Task ids: ``task_`` and a ULID."""
+"""
+Task ids: ``task_`` and a ULID.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    import random
+import random
+from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _RANDOM_BITS: Final = 80
