@@ -29,7 +29,7 @@ test: $(READY) ## run all tests; what this machine lacks is skipped with its rea
 lint: $(READY) ## style, format and the direction of imports
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
-	@PYTHONPATH=. $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 types: $(READY) ## check types
 	@$(BIN)/python -m mypy $(ARGS)

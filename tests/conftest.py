@@ -7,13 +7,15 @@ what it lacks.
 """
 
 import os
+import shutil
 import uuid
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
-from tasks_bridge.embedded import EmbeddedRedis
+from tasks_bridge.embedded import EmbeddedRedis, packaged_server
 from tests.rabbitmq import RabbitMQ, find_rabbitmq
 
 _OUR_SETTINGS = ("BYTESPIKE_", "TASKS_BRIDGE_", "CELERY_", "REDIS_URL")
@@ -53,8 +55,31 @@ def redis_url(bare_environment: None) -> Iterator[str]:
     """
     A real server of this test run alone. Its data outlives a test: see ``clean_redis`` and ``namespace``.
     """
-    with EmbeddedRedis() as server:
+    # The same version on every machine, that of constraints.txt, where the package has one for the machine.
+    packaged = packaged_server()
+    with EmbeddedRedis(program=packaged.path if packaged else None) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def installed_redis_url(bare_environment: None) -> Iterator[str]:
+    """
+    As ``redis_url``, but the server that the system's packages provide: other product, or older version.
+    """
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        pytest.skip("no Redis server is installed (Debian: apt install redis-server)")
+    with EmbeddedRedis(program=Path(program)) as server:
+        yield server.url
+
+
+@pytest.fixture(params=["packaged", "installed"])
+def each_redis_url(request: pytest.FixtureRequest) -> str:
+    """
+    One real server after the other, for what must hold on each.
+    """
+    name = {"packaged": "redis_url", "installed": "installed_redis_url"}[request.param]
+    return str(request.getfixturevalue(name))
 
 
 @pytest.fixture

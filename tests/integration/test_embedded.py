@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tasks_bridge import embedded
 from tasks_bridge.embedded import EmbeddedRedis, find_server
@@ -135,7 +137,9 @@ def test_a_password_is_asked_for_and_not_shown():
         with redis.Redis.from_url(server.url) as client:
             assert client.ping()
         with (
-            redis.Redis(port=int(server.url.rpartition(":")[2].partition("/")[0]), retry=None) as stranger,
+            redis.Redis(
+                port=int(server.url.rpartition(":")[2].partition("/")[0]), retry=Retry(NoBackoff(), 0)
+            ) as stranger,
             pytest.raises(redis.AuthenticationError),
         ):
             stranger.ping()
@@ -259,8 +263,16 @@ def test_a_server_on_path_that_is_old_or_broken_is_passed_over(tmp_path, monkeyp
     assert find_server().path != program
 
 
+def test_only_an_old_server_is_an_error_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(embedded, "packaged_server", lambda: None)
+    program = fake_program(tmp_path, "redis-server", "echo 'Redis server v=6.0.16 sha=0'")
+    with pytest.raises(SettingsError, match=f"{program} is redis 6.0.16, which is too old"):
+        find_server()
+
+
 def test_no_server_at_all_is_an_error_that_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(embedded, "_packaged_server", lambda: None)
+    monkeypatch.setattr(embedded, "packaged_server", lambda: None)
     with pytest.raises(SettingsError, match=r"pip install tasks-bridge\[embedded\]"):
         find_server()
