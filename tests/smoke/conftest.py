@@ -1,25 +1,33 @@
-"""The nodes of pytest-celery, as local processes."""
+"""
+The nodes of pytest-celery: local processes, or containers where there is a container engine.
+
+``TESTS_NODES=processes`` or ``TESTS_NODES=containers`` chooses; that none can be made is an error then.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import pytest
 from celery import Celery
 from pytest_celery import CeleryWorkerCluster
 
-from tests.smoke import plain_app
+from tests.smoke import containers, plain_app
+from tests.smoke.containers import RabbitMQContainer, RedisContainer, WorkerContainer
 from tests.smoke.nodes import (
-    LocalRabbitMQNode,
-    LocalRedisNode,
-    LocalWorkerNode,
-    RabbitMQContainer,
-    RedisContainer,
-    WorkerContainer,
+    RabbitMQNode,
+    RabbitMQServer,
+    RedisNode,
+    RedisProcess,
+    WorkerNode,
+    WorkerProcess,
 )
 from tests.smoke.processes import Reaper
 
+ENGINE = pytest.StashKey[docker.DockerClient | None]()
 BROKERS = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
 
@@ -31,10 +39,40 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item, call):
     """A failure shows the end of each worker's log."""
     report = yield
-    if report.failed:
+    if report.failed and call.when != "teardown":
         for node in getattr(item, "smoke_nodes", []):
             report.sections.append((node.name(), node.container.tail()))
     return report
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """
+    Choose the nodes before the first test: building an image may take longer than a test is allowed to.
+    """
+    if not any(item.path.is_relative_to(Path(__file__).parent) for item in items):
+        return []
+    choice = os.environ.get("TESTS_NODES")
+    try:
+        client = None if choice == "processes" else containers.prepare()
+    except containers.EngineUnusable as error:
+        if choice == "containers":
+            raise
+        client, why = None, str(error)
+    else:
+        why = f"TESTS_NODES={choice}" if choice else ""
+    config.stash[ENGINE] = client
+    return [f"smoke nodes: {'containers' if client else 'processes'}{f' ({why})' if why else ''}"]
+
+
+@pytest.fixture(scope="session")
+def engine(request) -> Iterator[docker.DockerClient | None]:
+    """
+    A client of the container engine that the nodes run on; None: they are local processes.
+    """
+    client = request.config.stash[ENGINE]
+    yield client
+    if client:
+        client.close()
 
 
 @pytest.fixture(scope="session")
@@ -45,18 +83,34 @@ def reaper() -> Iterator[Reaper]:
 
 
 @pytest.fixture
-def celery_backend(tmp_path: Path) -> Iterator[LocalRedisNode]:
-    node = LocalRedisNode(RedisContainer(tmp_path / "redis"))
+def celery_backend(engine, tmp_path: Path) -> Iterator[RedisNode]:
+    node = RedisNode(RedisContainer(engine) if engine else RedisProcess(tmp_path / "redis"))
     yield node
     node.teardown()
 
 
+@pytest.fixture(scope="session")
+def rabbitmq_server(request, engine) -> Iterator[str]:
+    """
+    URL of a RabbitMQ server for all tests of the session: it takes seconds to start.
+    """
+    if not engine:
+        yield request.getfixturevalue("rabbitmq_url")
+        return
+    container = RabbitMQContainer(engine)
+    try:
+        container.ready()
+        yield container.url
+    finally:
+        container.teardown()
+
+
 @pytest.fixture(params=BROKERS)
-def celery_broker(request, celery_backend: LocalRedisNode) -> Iterator[LocalRedisNode | LocalRabbitMQNode]:
+def celery_broker(request, celery_backend: RedisNode) -> Iterator[RedisNode | RabbitMQNode]:
     if request.param == "redis":
         yield celery_backend
         return
-    node = LocalRabbitMQNode(RabbitMQContainer(request.getfixturevalue("rabbitmq_url")))
+    node = RabbitMQNode(RabbitMQServer(request.getfixturevalue("rabbitmq_server")))
     yield node
     if node.app is not None:
         node.container.delete_queues(list(node.app.amqp.queues))
@@ -70,29 +124,31 @@ def worker_app() -> str:
 @pytest.fixture
 def worker_env(celery_broker, celery_backend) -> dict[str, str]:
     return {
-        "PLAIN_BROKER_URL": celery_broker.config()["url"],
-        "PLAIN_RESULT_BACKEND": celery_backend.config()["url"],
+        "PLAIN_BROKER_URL": celery_broker.config()["host_url"],
+        "PLAIN_RESULT_BACKEND": celery_backend.config()["host_url"],
     }
 
 
 @pytest.fixture
 def new_worker(
-    request, worker_app: str, worker_env: dict[str, str], tmp_path: Path, reaper: Reaper
-) -> Iterator[Callable[..., LocalWorkerNode]]:
-    """Call it with command line options to start one more worker."""
-    nodes: list[LocalWorkerNode] = []
+    request, engine, worker_app: str, worker_env: dict[str, str], tmp_path: Path, reaper: Reaper
+) -> Iterator[Callable[..., WorkerNode]]:
+    """
+    Call it with command line options to start one more worker.
+    """
+    nodes: list[WorkerNode] = []
     request.node.smoke_nodes = nodes
 
-    def start(*options: str) -> LocalWorkerNode:
-        container = WorkerContainer(
-            f"worker{len(nodes) + 1}",
-            worker_app,
-            options=("--without-mingle", *options),  # mingling waits a second for others to answer
-            env=worker_env,
-            directory=tmp_path,
-            reaper=reaper,
-        )
-        nodes.append(LocalWorkerNode(container, None))
+    def start(*options: str) -> WorkerNode:
+        name = f"worker{len(nodes) + 1}"
+        options = ("--without-mingle", *options)  # mingling waits a second for others to answer
+        if engine:
+            container = WorkerContainer(engine, name, worker_app, options=options, env=worker_env)
+        else:
+            container = WorkerProcess(
+                name, worker_app, options=options, env=worker_env, directory=tmp_path, reaper=reaper
+            )
+        nodes.append(WorkerNode(container, None))
         return nodes[-1]
 
     yield start
@@ -110,7 +166,7 @@ def celery_worker_cluster(request, new_worker) -> CeleryWorkerCluster | None:
 
 
 @pytest.fixture
-def celery_worker(celery_worker_cluster: CeleryWorkerCluster) -> LocalWorkerNode:
+def celery_worker(celery_worker_cluster: CeleryWorkerCluster) -> WorkerNode:
     """The first worker, as pytest-celery's fixture of this name; celery.contrib.pytest's is another thing."""
     return celery_worker_cluster[0]
 

@@ -55,7 +55,7 @@ class LocalContainer(CeleryTestContainer):
         return f"---- the last lines of {self.name}'s log ({self.status}) ----\n{tail(self.logs())}"
 
 
-class RedisContainer(LocalContainer):
+class RedisProcess(LocalContainer):
     """A Redis-compatible server on loopback that keeps an append-only file."""
 
     def __init__(self, directory: Path) -> None:
@@ -98,7 +98,7 @@ class RedisContainer(LocalContainer):
         self._server.stop()
 
 
-class RabbitMQContainer(LocalContainer):
+class RabbitMQServer(LocalContainer):
     """A RabbitMQ server that runs for all tests of a session."""
 
     def __init__(self, url: str) -> None:
@@ -138,7 +138,7 @@ class RabbitMQContainer(LocalContainer):
                 channel.queue_delete(name)
 
 
-class WorkerContainer(LocalContainer):
+class WorkerProcess(LocalContainer):
     """`celery worker` with events on, under a name of its own."""
 
     def __init__(
@@ -166,8 +166,7 @@ class WorkerContainer(LocalContainer):
                     "--loglevel",
                     "INFO",
                 ),
-                # The name that CeleryTestWorker.hostname() makes of its container's.
-                *("--hostname", f"{name}@{self.id[:12]}"),
+                *("--hostname", self.hostname),
                 *options,
             ],
             env={**os.environ, **env},
@@ -180,6 +179,10 @@ class WorkerContainer(LocalContainer):
     @property
     def status(self) -> str:
         return self.process.status
+
+    @property
+    def hostname(self) -> str:
+        return f"{self.name}@{self.id[:12]}"
 
     def worker_name(self) -> str:  # type: ignore[override]  # a class method there: one name for all workers
         return self.name
@@ -209,6 +212,12 @@ class WorkerContainer(LocalContainer):
         self.process.start()
         self.ready()
 
+    def wait(self, timeout_s: float) -> int:
+        return self.process.wait(timeout_s)
+
+    def processes(self) -> list[int]:
+        return [process.pid for process in self.process.members()]
+
     def logs(self) -> str:
         return self.process.logs()
 
@@ -216,22 +225,25 @@ class WorkerContainer(LocalContainer):
         self.process.remove()
 
 
-class LocalRedisNode(RedisTestBroker, RedisTestBackend):
+class RedisNode(RedisTestBroker, RedisTestBackend):
     """One Redis as broker and result backend, as in most deployments."""
 
-    container: RedisContainer
+    container: RedisProcess
 
 
-class LocalRabbitMQNode(RabbitMQTestBroker):
+class RabbitMQNode(RabbitMQTestBroker):
     """RabbitMQ as broker."""
 
-    container: RabbitMQContainer
+    container: RabbitMQServer
 
 
-class LocalWorkerNode(CeleryTestWorker):
+class WorkerNode(CeleryTestWorker):
     """A worker that a test can kill in all the ways in which one dies."""
 
-    container: WorkerContainer
+    container: WorkerProcess
+
+    def hostname(self) -> str:
+        return self.container.hostname
 
     def kill(
         self, signal: str | int = "SIGKILL", reload_container: bool = True, *, whom: Whom = "all"
@@ -241,7 +253,7 @@ class LocalWorkerNode(CeleryTestWorker):
 
     def wait_for_exit(self, timeout_s: float = 30.0) -> int:
         """Wait until the main process has ended; its exit code, negative for a signal's number."""
-        return self.container.process.wait(timeout_s)
+        return self.container.wait(timeout_s)
 
     def wait_for_log(self, log: str, message: str = "", timeout: float = 30.0) -> None:
         eventually(
@@ -251,9 +263,6 @@ class LocalWorkerNode(CeleryTestWorker):
             show=self.container.tail,
         )
 
-    def get_running_processes_info(
-        self, columns: list[str] | None = None, filters: dict[str, str] | None = None
-    ) -> list[dict[str, Any]]:
-        """What psutil says of the worker's processes."""
-        rows = [process.as_dict(columns) for process in self.container.process.members()]
-        return [row for row in rows if all(row.get(key) == value for key, value in (filters or {}).items())]
+    def processes(self) -> list[int]:
+        """Ids of the living processes of the worker, its main one included."""
+        return self.container.processes()

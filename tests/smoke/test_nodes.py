@@ -54,7 +54,7 @@ def test_the_pool_follows_a_killed_main_process_and_the_worker_can_start_again(c
     worker.kill(whom="main")
 
     assert worker.container.status == "exited"
-    assert worker.container.process.exit_code == -signal.SIGKILL
+    assert worker.wait_for_exit() == -signal.SIGKILL
     worker.restart()
     assert add.delay(2, 3).get(timeout=20) == 5
 
@@ -76,12 +76,12 @@ def test_a_restarted_redis_still_has_what_was_queued(celery_setup: CeleryTestSet
 def test_a_killed_worker_leaves_no_process(celery_setup: CeleryTestSetup):
     assert celery_setup.ready()
     worker = celery_setup.worker
-    running = worker.get_running_processes_info(["pid"])
+    running = worker.processes()
     assert len(running) >= 3, f"expected a main process and a pool of 2, found {running}"
 
     worker.kill()
 
-    assert not [row for row in running if is_alive(row["pid"])]
+    assert not [pid for pid in running if is_alive(pid)]
 
 
 def test_what_was_started_dies_with_the_tests_even_if_they_are_killed(tmp_path):
