@@ -1,0 +1,181 @@
+"""
+The alarm: a bootstep in every worker that claims due jobs and publishes a message for each.
+
+It needs no beat process and no leader: the store gives no job to two of them. A worker that dies between claim and
+publication leaves jobs that are due again after the lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from random import random
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from tasks_bridge.bridge import bridge_of
+from tasks_bridge.errors import BridgeError, StoreError
+from tasks_bridge.publish import publish_generate, publish_poll
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery.worker.consumer import Consumer
+    from kombu import Connection
+
+    from tasks_bridge.bridge import Bridge
+    from tasks_bridge.store import Claim
+
+log = logging.getLogger(__name__)
+
+BACKLOG_MESSAGES: Final = 2
+"""Poll messages that may wait in the queue for each pool slot of this worker: more would only age there."""
+
+TROUBLE_WAIT_S: Final = 2.0
+"""Pause after Redis or the broker could not be reached."""
+
+
+class Alarm(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
+    """Runs the alarm thread while the consumer has its connection, and makes the worker read the poll queue."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Consumer, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._thread: AlarmThread | None = None
+
+    def start(self, consumer: Consumer) -> None:
+        """Celery's hook, also called after a lost connection came back."""
+        bridge = bridge_of(consumer.app)
+        if not bridge.settings.alarm:
+            return
+        try:
+            bridge.check()
+        except BridgeError as error:
+            log.critical("%s", error)
+        consumer.add_task_queue(bridge.settings.queue)
+        slots = consumer.pool.num_processes if consumer.pool is not None else 1
+        self._thread = AlarmThread(bridge, slots or 1)
+        self._thread.start()
+
+    def stop(self, consumer: Consumer) -> None:
+        """Celery's hook, before the connection closes."""
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
+
+    shutdown = stop
+
+
+class AlarmThread(threading.Thread):
+    """Claims and publishes, once every ``tick_s``."""
+
+    def __init__(self, bridge: Bridge, slots: int) -> None:
+        super().__init__(name="tasks-bridge-alarm", daemon=True)
+        self._bridge = bridge
+        self._slots = slots
+        self._stopped = threading.Event()
+        self._connection: Connection | None = None
+        self._in_trouble = False
+
+    def run(self) -> None:
+        """The thread's body."""
+        while not self._stopped.is_set():
+            wait_s = self._turn()
+            # jitter, so that the workers' ticks spread over the interval
+            self._stopped.wait(wait_s * (0.8 + 0.4 * random()))  # noqa: S311
+        self._disconnect()
+
+    def stop(self) -> None:
+        """Return once nothing more will be claimed."""
+        self._stopped.set()
+        self.join(timeout=5)
+
+    def _turn(self) -> float:
+        """Wake what is due; returns the seconds until the next turn."""
+        settings = self._bridge.settings
+        try:
+            claimed, limit = self._wake()
+        except (StoreError, OperationalError, OSError) as error:
+            if not self._in_trouble:
+                log.error("no job can be woken until this is over: %s", error)  # noqa: TRY400 - expected, no bug
+            self._in_trouble = True
+            self._disconnect()
+            return max(TROUBLE_WAIT_S, settings.tick_s)
+        except Exception:
+            log.exception("a bug in the alarm; it goes on")
+            self._disconnect()
+            return TROUBLE_WAIT_S
+        if self._in_trouble:
+            log.info("jobs are woken again")
+        self._in_trouble = False
+        # much is due: look again as soon as the workers may have made room
+        return settings.tick_s if claimed < limit else settings.tick_s / 5
+
+    def _wake(self) -> tuple[int, int]:
+        bridge = self._bridge
+        # the broker first: claiming what can't be published would only delay it
+        room = self._room()
+        limit = room * bridge.settings.poll_batch
+        if not limit:
+            return 0, 0
+        claims = bridge.store.claim(limit, bridge.settings.lease_s)
+        if claims:
+            self._publish(claims)
+        return len(claims), limit
+
+    def _room(self) -> int:
+        """How many more poll messages the queue should take."""
+        if self._connection is None:
+            self._connection = self._bridge.app.connection_for_write()
+            self._connection.ensure_connection(max_retries=1, timeout=5)
+        return max(BACKLOG_MESSAGES * self._slots - self._queued(self._connection), 0)
+
+    def _queued(self, connection: Connection) -> int:
+        try:
+            declared = connection.default_channel.queue_declare(queue=self._bridge.settings.queue, passive=True)
+        except connection.channel_errors:
+            # Redis: an empty queue is no key. AMQP: somebody deleted it, publishing declares it, the channel is lost
+            if connection.transport.driver_type == "amqp":
+                self._disconnect()
+            return 0
+        return int(declared.message_count)
+
+    def _publish(self, claims: Sequence[Claim]) -> None:
+        bridge = self._bridge
+        unpublished = {claim.job_id for claim in claims}
+        try:
+            with bridge.app.producer_or_acquire() as producer:
+                for claim in claims:
+                    if claim.record is not None:
+                        publish_generate(bridge.app, claim.job_id, claim.record, producer=producer)
+                        unpublished.discard(claim.job_id)
+                for batch in batches(
+                    [c.job_id for c in claims if c.record is None], self._slots, bridge.settings.poll_batch
+                ):
+                    publish_poll(bridge.app, bridge.settings.queue, batch, producer=producer)
+                    unpublished.difference_update(batch)
+        finally:
+            if unpublished:
+                bridge.store.release(sorted(unpublished))
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.release()
+            except Exception as error:  # noqa: BLE001 - a connection that is given up
+                log.debug("while closing the alarm's connection: %s", error)
+
+
+def batches(job_ids: Sequence[str], slots: int, most: int) -> list[Sequence[str]]:
+    """
+    Share *job_ids* out to messages: one each while there are no more than *slots*, up to *most* when there are many.
+
+    >>> [len(batch) for batch in batches("abcdefg", slots=2, most=100)]
+    [4, 3]
+    """
+    size = min(max(-(-len(job_ids) // slots), 1), most)
+    return [job_ids[start : start + size] for start in range(0, len(job_ids), size)]

@@ -1,0 +1,106 @@
+"""What one Celery app needs to run jobs, put together once by `install`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from celery.app import app_or_default
+from celery.local import Proxy
+
+from tasks_bridge.client import AsyncClient
+from tasks_bridge.errors import SettingsError
+from tasks_bridge.reactor import Reactor
+from tasks_bridge.results import Results
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from tasks_bridge.settings import Settings
+    from tasks_bridge.store import RedisStore
+
+
+class Bridge:
+    """The settings, the store and the connections that belong to one Celery app."""
+
+    def __init__(self, app: Celery, settings: Settings, store: RedisStore) -> None:
+        self.app = app
+        self.settings = settings
+        self.store = store
+        self.results = Results(app)
+        self._lock = threading.Lock()
+        self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
+        self._is_checked = False
+
+    def check(self) -> None:
+        """
+        Make sure, once in a process, that the store can be trusted with jobs.
+
+        Raises:
+            StoreError: Redis can't be reached.
+            SettingsError: It would evict keys.
+        """
+        if not self._is_checked:
+            self.store.check()
+            self._is_checked = True
+
+    @property
+    def reactor(self) -> Reactor:
+        """This process' event loop; made when first asked for, and again in a forked child."""
+        return self._per_process()[0]
+
+    def client(self, alias: str) -> AsyncClient:
+        """
+        This process' API client for the key under *alias*; to be used in the reactor only.
+
+        Raises:
+            SettingsError: There is no such key.
+        """
+        clients = self._per_process()[1]
+        if alias not in clients:
+            settings = self.settings
+            clients[alias] = AsyncClient(
+                settings.key(alias),
+                settings.base_url,
+                connect_timeout_s=settings.connect_timeout_s,
+                query_timeout_s=settings.query_timeout_s,
+                submit_timeout_s=settings.submit_timeout_s,
+            )
+        return clients[alias]
+
+    def _per_process(self) -> tuple[Reactor, dict[str, AsyncClient]]:
+        # threads don't survive a fork, and sockets must not be shared across one
+        pid = os.getpid()
+        with self._lock:
+            if self._io is None or self._io[0] != pid:
+                self._io = (pid, Reactor(), {})
+            return self._io[1:]
+
+
+_bridges: WeakKeyDictionary[Celery, Bridge] = WeakKeyDictionary()
+
+
+def register_bridge(bridge: Bridge) -> None:
+    """Make *bridge* the one of its app."""
+    _bridges[bridge.app] = bridge
+
+
+def bridge_of(app: Celery | None = None) -> Bridge:
+    """
+    The bridge of *app*, or of the current app.
+
+    Raises:
+        SettingsError: `install` was not called for it.
+    """
+    target: Celery = app_or_default(app)
+    if isinstance(target, Proxy):
+        target = target._get_current_object()  # noqa: SLF001 - Celery's documented way past its proxies
+    bridge = _bridges.get(target)
+    if bridge is None:
+        raise SettingsError(
+            f"The Celery app {target.main or target!r} doesn't know tasks-bridge: "
+            "call tasks_bridge.install(app) where the app is made"
+        )
+    return bridge

@@ -1,0 +1,71 @@
+"""
+`revoke` as durable cancellation, on both of its ends.
+
+On the caller's end (`AsyncResult.revoke`, ``app.control.revoke``, Flower's button with this app) the wish goes to the
+store first, so it holds although no worker may be up. On the worker's end it is for those who broadcast without this app.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps
+from celery.worker.control import Panel
+
+from tasks_bridge.bridge import bridge_of
+from tasks_bridge.request import cancel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+    from celery.app.control import Control
+    from celery.worker import WorkController
+
+_COMMANDS = ("revoke", "terminate")
+
+
+def durable_revoke(app: Celery) -> None:
+    """Make this app's `control.revoke` cancel jobs in the store, and broadcast for the other tasks as ever."""
+    control: Control = app.control
+    broadcast = control.revoke
+
+    def revoke(task_id: str | list[str], *args: Any, **kwargs: Any) -> Any:
+        others = _not_jobs(app, task_id)
+        return broadcast(others, *args, **kwargs) if others else None
+
+    control.revoke = revoke
+
+
+class RevokeCommand(bootsteps.Step):  # type: ignore[misc]  # Celery is untyped
+    """Worker bootstep: teaches the remote-control commands that end tasks the same."""
+
+    requires = ()
+
+    def __init__(self, worker: WorkController, **options: Any) -> None:
+        super().__init__(worker, **options)
+        for name in _COMMANDS:
+            Panel.data[name] = _with_jobs(Panel.data[name])
+
+
+def _with_jobs(command: Callable[..., Any]) -> Callable[..., Any]:
+    if getattr(command, "knows_jobs", False):
+        return command
+
+    def handle(state: Any, *args: Any, **kwargs: Any) -> Any:
+        if "task_id" not in kwargs:
+            return command(state, *args, **kwargs)
+        others = _not_jobs(state.app, kwargs.pop("task_id"))
+        if not others:
+            return {"ok": "jobs are being cancelled"}
+        return command(state, *args, task_id=others, **kwargs)
+
+    handle.knows_jobs = True  # type: ignore[attr-defined]
+    return handle
+
+
+def _not_jobs(app: Celery, task_id: str | list[str]) -> list[str]:
+    """Cancel those that are jobs; returns the others."""
+    bridge_of(app)
+    ids = list(task_id) if isinstance(task_id, list | tuple | set) else [task_id]
+    return [one for one in ids if not cancel(app, one)]

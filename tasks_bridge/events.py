@@ -1,0 +1,74 @@
+"""The remote state as Celery events, so that Flower and ``celery events`` show it in the job's own row."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from kombu.exceptions import OperationalError
+
+from tasks_bridge.record import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Celery
+
+    from tasks_bridge.record import JobRecord
+
+log = logging.getLogger(__name__)
+
+GENERATE: Final = "tasks_bridge.generate"
+POLL: Final = "tasks_bridge.poll"
+
+_TYPES: Final = {
+    # anything after "task-" that Celery doesn't know becomes the state, in capitals (celery.events.state, Task.event)
+    JobState.QUEUED: "task-queued",
+    JobState.PENDING: "task-pending_remote",
+    JobState.RUNNING: "task-running",
+    JobState.CANCELLED: "task-revoked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job that has just changed."""
+
+    job_id: str
+    state: JobState
+    record: JobRecord
+
+
+def send(app: Celery, changes: Sequence[Change]) -> None:
+    """Tell monitors of *changes*. Best effort: a monitor's trouble is never a job's."""
+    told = [change for change in changes if change.state in _TYPES]
+    if not told:
+        return
+    try:
+        with app.events.default_dispatcher() as dispatcher:
+            for change in told:
+                dispatcher.send(
+                    _TYPES[change.state],
+                    uuid=change.job_id,
+                    name=GENERATE,
+                    args=describe_args(change.record.model),
+                    kwargs="{}",
+                    result=describe(change.record),
+                    **({"terminated": False, "signum": None, "expired": False} if change.state.is_terminal else {}),
+                )
+    except OperationalError as error:
+        log.debug("monitors were not told of %d changes: %s", len(told), error)
+
+
+def describe_args(model: str) -> str:
+    """What monitors show for the task's arguments: the model, never the prompt."""
+    return f"({model!r}, {{…}})"
+
+
+def describe(record: JobRecord) -> str:
+    """One line on a job for people: ``polls=3 estimated_seconds=35 estimated_credits=1.5``."""
+    remote = record.remote or {}
+    shown = ("status", "estimated_seconds", "estimated_credits", "credits_used", "error_code")
+    facts = [f"{name}={remote[name]}" for name in shown if remote.get(name) is not None]
+    return " ".join([f"polls={record.polls}", *facts])

@@ -1,0 +1,78 @@
+"""A whole job in the calling thread: what ``task_always_eager`` and a direct call of `generate` do. Same decisions."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from tasks_bridge import steps
+from tasks_bridge.client import Client
+from tasks_bridge.errors import BridgeError
+from tasks_bridge.record import JobRecord, JobState
+from tasks_bridge.steps import Action, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tasks_bridge.models import RemoteTask
+    from tasks_bridge.settings import Settings
+
+
+def run_inline(
+    settings: Settings,
+    job_id: str,
+    record: JobRecord,
+    body: bytes,
+    *,
+    client: Client | None = None,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """
+    Submit, wait and return the remote object as JSON, without Redis, broker or worker.
+
+    Raises:
+        JobFailed, JobCancelled, JobExpired, ApiStatusError: As from `AsyncResult.get` of the same job.
+    """
+    own = client or Client(
+        settings.key(record.key),
+        settings.base_url,
+        connect_timeout_s=settings.connect_timeout_s,
+        query_timeout_s=settings.query_timeout_s,
+        submit_timeout_s=settings.submit_timeout_s,
+    )
+    with own:
+        state, is_sent = JobState.QUEUED, False
+        while not state.is_terminal:
+            view = View(job_id, state, record, None, is_sent, clock(), settings, random.random())  # noqa: S311
+            action = steps.next_action(view)
+            step = steps.dropped(view) if action is Action.DROP else None
+            if step is None:
+                answer = _ask(own, action, job_id, record, body)
+                step = _AFTER[action](view.at(clock()), answer)
+                is_sent = True
+            state, record = step.state, step.record
+            if not state.is_terminal:
+                sleep(step.delay_s)
+    if state is JobState.COMPLETED:
+        return record.remote or {}
+    raise steps.failure(job_id, state, record)
+
+
+_AFTER = {
+    Action.SUBMIT: steps.after_submit,
+    Action.LOOKUP: steps.after_lookup,
+    Action.QUERY: steps.after_query,
+    Action.CANCEL: steps.after_cancel,
+}
+
+
+def _ask(client: Client, action: Action, job_id: str, record: JobRecord, body: bytes) -> RemoteTask | BridgeError:
+    try:
+        if action is Action.SUBMIT:
+            return client.submit_bytes(body)
+        call = client.cancel if action is Action.CANCEL else client.query
+        return call(record.remote_id) if record.remote_id else call(out_task_id=job_id)
+    except BridgeError as error:
+        return error

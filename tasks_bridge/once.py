@@ -1,0 +1,115 @@
+"""
+`once`: a callback whose body runs once per delivery, however often its message comes.
+
+A callback's message can come twice: after a crash in the short time between publishing the callbacks and taking the
+job off the schedule, they are published again, under the same task ids. That id is what tells a double.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
+
+import redis
+from celery import current_task
+from kombu.utils import json as kombu_json
+from pydantic import BaseModel
+
+from tasks_bridge.bridge import bridge_of
+from tasks_bridge.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.lock import Lock
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 1.0
+"""How soon a double looks again while the first is still at work."""
+
+
+def once(body: Callable[P, R]) -> Callable[P, R]:
+    """
+    Let *body* run to its end once for each task id; a double returns what the first returned.
+
+    Put it under the task decorator::
+
+        @shared_task(pydantic=True)
+        @once
+        def publish(video: RemoteTask, user_id: int) -> None: ...
+
+    While the first is at work a double is retried later, so a worker that dies in the body is followed by one that
+    runs it again: a body that is not idempotent must still expect to be cut off halfway. One that raises has not run.
+    The return value must be JSON-able; it is remembered for ``result_ttl_s``. Outside a Celery task, *body* just runs.
+
+    Raises:
+        StoreError: Redis can't be reached; the body has not run.
+    """
+
+    @functools.wraps(body)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        task = current_task
+        if not task or task.request.id is None or task.request.is_eager:
+            return body(*args, **kwargs)
+        bridge = bridge_of(task.app)
+        store, lease_s = bridge.store, bridge.settings.lease_s
+        name = f"{body.__module__}.{body.__qualname__}:{task.request.id}"
+        done_key = store.key("once", name)
+        # not thread-local: another thread renews it
+        lock = store.client.lock(store.key("once-lock", name), timeout=lease_s, thread_local=False)
+        # an errback that Celery calls inside the failed task has no message of its own to come back with
+        is_inline = inspect.unwrap(task.run) is not inspect.unwrap(body)
+        try:
+            if not lock.acquire(blocking=is_inline, blocking_timeout=2 * lease_s if is_inline else None):
+                if is_inline:
+                    raise StoreError(f"{name} did not run: another worker has been at it for {2 * lease_s:g} s")
+                raise task.retry(countdown=RETRY_S, max_retries=None)
+            done = cast("bytes | None", store.client.get(done_key))
+            if done is not None:
+                lock.release()
+                log.info("%s has run before: its result is used again", name)
+                return cast("R", kombu_json.loads(done))
+        except redis.RedisError as error:
+            raise StoreError(f"{name} did not run, because Redis can't be reached: {error}") from error
+        with _Renewed(lock, lease_s):
+            value = body(*args, **kwargs)
+            kept = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            store.client.set(done_key, kombu_json.dumps(kept), px=int(bridge.settings.result_ttl_s * 1000))
+        return value
+
+    return run
+
+
+class _Renewed:
+    """Holds a lock for as long as the body runs, and not much longer than its process lives."""
+
+    def __init__(self, lock: Lock, lease_s: float) -> None:
+        self._lock = lock
+        self._lease_s = lease_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="tasks-bridge-once", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._lock.release()
+        except redis.RedisError as error:
+            log.debug("a lock is left to expire: %s", error)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self._lease_s / 3):
+            try:
+                self._lock.extend(self._lease_s, replace_ttl=True)
+            except redis.RedisError as error:
+                log.warning("a callback's lock could not be renewed: %s", error)

@@ -1,0 +1,102 @@
+"""
+Celery messages about jobs: published the first time, and published again.
+
+A message carries the job's id and Celery's own options, never its request: whoever receives it finds that in the store.
+So a message published again is as good as the first, and no prompt stays behind in the broker.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import Task, group
+from celery.canvas import maybe_signature
+from kombu import Exchange, Queue
+from kombu.utils import json as kombu_json
+
+from tasks_bridge.errors import InvalidRequest
+from tasks_bridge.events import GENERATE, POLL, describe_args
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Celery
+    from celery.canvas import Signature
+    from celery.result import AsyncResult
+
+    from tasks_bridge.record import JobRecord
+
+_TRANSIENT: Final = frozenset({"producer", "publisher", "connection", "router", "result_cls", "add_to_parent"})
+"""Options that belong to one call, not to the message."""
+
+
+def publish_generate(
+    app: Celery, job_id: str, record: JobRecord, *, add_to_parent: bool = False, **once: Any
+) -> AsyncResult:
+    """
+    Publish the job's `generate` message, with the options it was first called with.
+
+    Args:
+        app: Whose broker.
+        job_id: The task id of the message.
+        record: Where the options are.
+        add_to_parent: Whether the task that is running now gets it as a child.
+        once: Options for this publication only, such as ``producer``.
+
+    Raises:
+        kombu.exceptions.OperationalError: The broker can't be reached.
+    """
+    options = {"argsrepr": describe_args(record.model), "kwargsrepr": "{}", **_thaw(record.options), **once}
+    # the base class's: our own apply_async registers a job and ends up here
+    return Task.apply_async(
+        app.tasks[GENERATE], args=[record.model], task_id=job_id, add_to_parent=add_to_parent, **options
+    )
+
+
+def publish_poll(app: Celery, queue: str, job_ids: Sequence[str], **once: Any) -> None:
+    """
+    Publish one `poll` message for *job_ids*.
+
+    Raises:
+        kombu.exceptions.OperationalError: The broker can't be reached.
+    """
+    Task.apply_async(
+        app.tasks[POLL], args=[list(job_ids)], queue=queue, ignore_result=True, add_to_parent=False, **once
+    )
+
+
+def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
+    """
+    Celery's options of one call as JSON, to publish them again later.
+
+    Callbacks get their task ids here: one that is published twice keeps its id, by which `once` knows it.
+
+    Raises:
+        InvalidRequest: An option is not JSON-able.
+    """
+    kept = {name: value for name, value in options.items() if value is not None and name not in _TRANSIENT}
+    for name in ("link", "link_error"):
+        if name in kept:
+            signatures = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
+            kept[name] = [_with_id(app, signature) for signature in signatures]
+    for name in ("queue", "exchange"):
+        if isinstance(kept.get(name), Queue | Exchange):
+            kept[name] = kept[name].name
+    try:
+        frozen: dict[str, Any] = json.loads(kombu_json.dumps(kept))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"The options of generate.apply_async must be JSON-able: {error}") from error
+    return frozen
+
+
+def _thaw(options: dict[str, Any]) -> dict[str, Any]:
+    thawed: dict[str, Any] = kombu_json.loads(json.dumps(options))
+    return thawed
+
+
+def _with_id(app: Celery, signature: Signature | dict[str, Any]) -> Signature:
+    frozen = maybe_signature(signature, app=app).clone()
+    if isinstance(frozen, group) or "task_id" not in frozen.options:
+        frozen.freeze()
+    return frozen

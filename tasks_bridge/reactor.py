@@ -1,0 +1,68 @@
+"""
+One event loop in a thread of its own per process: where HTTP requests of this process are in flight.
+
+A Celery task hands its requests over and waits for a moment; what takes longer goes on here, under its renewed leases,
+while the pool's slot is free again. So one hanging answer holds up neither the jobs beside it nor the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+BLOCKING_THREADS: Final = 4
+"""For Redis and broker calls made from the loop: few, because each lasts about a millisecond."""
+
+
+class Reactor:
+    """
+    An event loop running in a daemon thread.
+
+    Daemon: what is in flight when the process ends is left to the leases, as after a crash.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._threads = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="tasks-bridge-io")
+        self._thread = threading.Thread(target=self._run, name="tasks-bridge-reactor", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def run(self, work: Coroutine[object, object, T], *, wait_s: float | None = None) -> T | None:
+        """Start *work* and wait for it, for at most *wait_s*: then it goes on alone, and None is returned."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(wait_s)
+        except FutureTimeout:
+            if future.done():
+                return future.result()
+            return None
+
+    def start(self, work: Coroutine[object, object, object]) -> Callable[[], object]:
+        """Start *work* and don't wait; returns what cancels it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).cancel
+
+    async def blocking(self, call: Callable[..., T], *arguments: object) -> T:
+        """
+        Run a blocking *call* beside the loop.
+
+        Its thread runs no Celery task, so what it publishes doesn't inherit a parent from the task that asked for it.
+        """
+        return await self._loop.run_in_executor(self._threads, call, *arguments)
+
+    def stop(self) -> None:
+        """End the loop; what is in flight is dropped."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._threads.shutdown(wait=False, cancel_futures=True)

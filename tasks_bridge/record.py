@@ -1,0 +1,166 @@
+"""
+The job as the store keeps it: its state and its record. No I/O.
+
+The *state* and the fencing token are the store's, changed only by its atomic operations. The *record* is everything
+else the library knows of a job: one JSON document that the store treats as opaque, written only by whoever holds the
+job's lease.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks_bridge.models import RemoteStatus, RemoteTask
+
+RECORD_VERSION: Final = 1
+"""Version of the document below. A reader accepts all up to its own and leaves newer ones alone."""
+
+
+class JobState(StrEnum):
+    """Where a job is in its life. The first three are open, the others are final."""
+
+    QUEUED = "QUEUED"  # registered; ByteSpike has not confirmed a task for it yet
+    PENDING = "PENDING"  # accepted by ByteSpike, generation not started
+    RUNNING = "RUNNING"  # generating
+    COMPLETED = "COMPLETED"  # ByteSpike reports completed; output is there
+    FAILED = "FAILED"  # ByteSpike reports failed, or refused the request for good
+    CANCELLED = "CANCELLED"  # cancelled on request before it finished
+    EXPIRED = "EXPIRED"  # its deadline passed first
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once nothing can change any more."""
+        return self in TERMINAL_STATES
+
+    @property
+    def celery_state(self) -> str:
+        """The name that the result backend and Flower show for it."""
+        return _CELERY_STATES[self]
+
+
+OPEN_STATES: Final = frozenset({JobState.QUEUED, JobState.PENDING, JobState.RUNNING})
+TERMINAL_STATES: Final = frozenset(JobState) - OPEN_STATES
+
+_CELERY_STATES: Final = {
+    JobState.QUEUED: "QUEUED",
+    JobState.PENDING: "PENDING_REMOTE",  # Celery's own PENDING means "unknown id"
+    JobState.RUNNING: "RUNNING",
+    JobState.COMPLETED: "SUCCESS",
+    JobState.FAILED: "FAILURE",
+    JobState.CANCELLED: "REVOKED",
+    JobState.EXPIRED: "FAILURE",
+}
+
+_REMOTE_STATES: Final = {
+    RemoteStatus.PENDING: JobState.PENDING,
+    RemoteStatus.RUNNING: JobState.RUNNING,
+    RemoteStatus.COMPLETED: JobState.COMPLETED,
+    RemoteStatus.FAILED: JobState.FAILED,
+    RemoteStatus.CANCELLED: JobState.CANCELLED,
+}
+
+_RANK: Final = {JobState.QUEUED: 0, JobState.PENDING: 1, JobState.RUNNING: 2}
+
+
+def advance(current: JobState, observed: str) -> JobState:
+    """
+    The state of a job in *current* for which ByteSpike reports the status *observed*.
+
+    A job only moves forward: a final state stays, an older reading never undoes a newer one, and a status nobody knows
+    changes nothing (it is not final either: the deadline ends such a job).
+
+    Source: contract, section 2 (transitions) and section 14 (extra or renamed statuses).
+    """
+    if current.is_terminal:
+        return current
+    try:
+        target = _REMOTE_STATES[RemoteStatus(observed)]
+    except ValueError:
+        return max(current, JobState.PENDING, key=_RANK.__getitem__)
+    if target.is_terminal:
+        return target
+    return max(current, target, key=_RANK.__getitem__)
+
+
+class RecordedError(BaseModel):
+    """An error as data: the name of a class in `tasks_bridge.errors` and its JSON-able arguments."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    args: list[Any]
+
+
+class JobRecord(BaseModel):
+    """
+    What is known of one job, as stored.
+
+    Times are seconds since the epoch on the store's clock and end in ``_at``; durations end in ``_s``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    version: int
+    """`RECORD_VERSION` of the writer."""
+    model: str
+    key: str
+    """Alias of the API key; never the key itself."""
+    digest: str
+    """`request_digest` of what was asked for: tells the same job from another one under the same id."""
+    created_at: float
+    starts_at: float
+    """When the caller wants it submitted: `created_at` plus `countdown`."""
+    submit_by: float | None = None
+    """Celery's `expires`: a job that is not submitted by then expires instead."""
+    deadline_s: float | None = None
+    """Seconds from `starts_at`; None derives it from the estimate."""
+    options: dict[str, Any] = {}
+    """Celery's message options (links, chain, chord, queue, headers, …), to publish the task again unchanged."""
+    remote: dict[str, Any] | None = None
+    """The latest remote object, as ByteSpike reported it."""
+    estimated_s: float | None = None
+    """The estimate given on submit: later answers may leave it out."""
+    submitted_at: float | None = None
+    polled_at: float | None = None
+    attempts: int = 0
+    """Submits without a usable answer so far."""
+    attempted_at: float | None = None
+    polls: int = 0
+    failures: int = 0
+    """Reads that failed since the last good one."""
+    error: RecordedError | None = None
+    """Why the job ended, where that is not the remote object's to say."""
+
+    def to_json(self) -> str:
+        """The stored form; fields at their default are left out to keep waiting jobs small."""
+        return self.model_dump_json(exclude_defaults=True)
+
+    def but(self, **changes: object) -> JobRecord:
+        """A copy with *changes*; the values are trusted."""
+        return self.model_copy(update=changes)
+
+    @property
+    def remote_task(self) -> RemoteTask | None:
+        """The latest remote object, typed; None before the submit was answered."""
+        return None if self.remote is None else RemoteTask.model_validate(self.remote)
+
+    @property
+    def remote_id(self) -> str | None:
+        """ByteSpike's task_id, None before the submit was answered."""
+        task_id = (self.remote or {}).get("task_id")
+        return task_id if isinstance(task_id, str) else None
+
+
+def request_digest(body: bytes, key: str) -> str:
+    """
+    Fingerprint of a request: 32 hex digits over the JSON *body* (in any key order) and the key alias.
+
+    Two requests with the same digest ask for the same thing in the sense of contract, section 7.
+    """
+    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(f"{key}\n{canonical}".encode(), digest_size=16).hexdigest()

@@ -1,0 +1,90 @@
+"""
+The latest state of each job in Celery's result backend, where `AsyncResult` reads it. No decisions.
+
+Celery itself stores how a job ended. Until then these writes keep the entry true: fenced by the job's token, so that a
+late worker never puts an older state over a newer one, nor over the outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import redis
+from celery.backends.redis import RedisBackend
+
+from tasks_bridge.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Celery
+
+_LUA = (files("tasks_bridge") / "results.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the result backend should say of an open job."""
+
+    job_id: str
+    state: str
+    """A Celery state: ``QUEUED``, ``PENDING_REMOTE`` or ``RUNNING``."""
+    info: dict[str, Any]
+    """The remote object, and our facts under ``job``."""
+    token: int
+
+
+class Results:
+    """Writer to one app's result backend."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def write(self, reports: Sequence[Report]) -> None:
+        """
+        Store *reports*, in one round trip where the backend is Redis; a backend of another kind is not fenced.
+
+        Raises:
+            StoreError: The backend can't be reached.
+        """
+        if not reports:
+            return
+        backend = self._app.backend
+        if isinstance(backend, RedisBackend) and backend.serializer == "json" and not _compresses(backend):
+            self._write_redis(backend, reports)
+        else:
+            for report in reports:
+                backend.store_result(report.job_id, report.info, report.state)
+
+    def _write_redis(self, backend: RedisBackend, reports: Sequence[Report]) -> None:
+        arguments: list[str | int] = [int(backend.expires or 0)]
+        for report in reports:
+            arguments += (_entry(report), report.token)
+        keys = [backend.get_key_for_task(report.job_id) for report in reports]
+        try:
+            backend.client.register_script(_LUA)(keys=keys, args=arguments)
+        except redis.RedisError as error:
+            raise StoreError(f"The result backend can't be written: {error}") from error
+
+
+def _entry(report: Report) -> str:
+    # Celery's own layout of an unfinished task (celery.backends.base, _get_result_meta)
+    return json.dumps(
+        {
+            "status": report.state,
+            "result": report.info,
+            "traceback": None,
+            "children": [],
+            "date_done": None,
+            "task_id": report.job_id,
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def _compresses(backend: RedisBackend) -> bool:
+    return bool(getattr(backend, "compression", None))

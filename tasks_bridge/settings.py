@@ -1,0 +1,217 @@
+"""
+The configuration: one frozen object, from the environment or from arguments, checked when it is made.
+
+Names in the environment are the field names in capitals under ``TASKS_BRIDGE_``, but for the three that belong to the
+API itself: ``BYTESPIKE_API_KEY``, ``BYTESPIKE_API_KEYS`` and ``BYTESPIKE_BASE_URL``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks_bridge.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_KEY: Final = "default"
+"""Alias of the key in ``BYTESPIKE_API_KEY``."""
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_API_PREFIX: Final = "BYTESPIKE_"
+_OWN_PREFIX: Final = "TASKS_BRIDGE_"
+_API_FIELDS: Final = ("api_key", "api_keys", "base_url")
+
+
+def _api(name: str, **extra: Any) -> Any:
+    return Field(validation_alias=AliasChoices(name, f"{_API_PREFIX}{name}".upper()), **extra)
+
+
+class Settings(BaseSettings):
+    """
+    Everything that can be set. Plain numbers are seconds and end in ``_s``.
+
+    Raises:
+        SettingsError: A value is missing or wrong, or a name is unknown; no message shows a value of a secret.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_OWN_PREFIX,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+    )
+
+    # -- the API ------------------------------------------------------------------------------------------------------
+
+    api_key: SecretStr | None = _api("api_key", default=None)
+    """The ByteSpike key, under the alias ``default``."""
+    api_keys: dict[str, SecretStr] = _api("api_keys", default={})
+    """More keys by alias, as JSON. A task is visible only to the key that made it, so each job remembers its alias."""
+    base_url: str = _api("base_url", default="https://llm.bytespike.ai")
+    connect_timeout_s: Seconds = 5.0
+    """Contract, section 14 (HTTP timeouts), as the next two."""
+    query_timeout_s: Seconds = 30.0
+    """For a whole query or cancel."""
+    submit_timeout_s: Seconds = 60.0
+    """For a whole submit; running into it says nothing of whether a task was created."""
+
+    # -- our own places -----------------------------------------------------------------------------------------------
+
+    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+    """Where jobs wait. It must persist (AOF) and must not evict."""
+    broker_url: SecretStr | None = None
+    """Celery's broker, for an app that has none configured; default: `redis_url`."""
+    result_backend: SecretStr | None = None
+    """Celery's result backend, for an app that has none configured; default: `redis_url`."""
+    namespace: str = Field(default="tasks-bridge", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Start of every key in Redis, so that several deployments can share one."""
+    queue: str = Field(default="tasks_bridge", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Celery queue of the `poll` messages. Every worker of an installed app reads it, whatever its ``-Q``."""
+    alarm: bool = True
+    """False for workers that must neither wake nor poll jobs."""
+
+    # -- pace ---------------------------------------------------------------------------------------------------------
+
+    poll_min_s: Seconds = 2.0
+    """Shortest countdown. Source: the /tasks/query page, "Polling cadence"."""
+    poll_max_s: Seconds = 30.0
+    """Longest countdown: bounds the lag behind an estimate that is far too high."""
+    poll_batch: int = Field(default=100, ge=1, le=1000)
+    """Most jobs that one `poll` message names."""
+    tick_s: Seconds = 0.25
+    """How often each worker looks for due jobs: the most that it adds to a countdown."""
+    lease_s: Seconds = 15.0
+    """How long a silent worker keeps a job. Renewed while it works: bounds only the recovery from its death."""
+    deadline_s: Seconds | None = None
+    """A job's deadline where the call names none; default: the later of 15 minutes and 20 estimates."""
+    cancel_grace_s: Seconds = 300.0
+    """How long after the deadline to insist on ByteSpike's confirmation of the cancel."""
+    not_found_grace_s: Seconds = 30.0
+    """How long after a submit ``task_not_found`` is taken for a delay. Source: contract, section 14."""
+
+    # -- failures -----------------------------------------------------------------------------------------------------
+
+    submit_attempts: int = Field(default=4, ge=1)
+    """Submits without a usable answer before going on slowly, every `retry_max_s`, until the deadline."""
+    retry_min_s: Seconds = 1.0
+    """First wait after a failed request; doubles. Source: contract, section 8 (retry policy)."""
+    retry_max_s: Seconds = 60.0
+    """Longest wait after a failed request."""
+    rate_limit_max_s: Seconds = 300.0
+    """Longest wait that a 429 can impose. Source: contract, section 8."""
+    on_insufficient_balance: Literal["fail", "wait"] = "fail"
+    """What a 402 does to a job: end it, or let it wait for a top-up until its deadline."""
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    result_ttl_s: Seconds = 24 * 3600.0
+    """How long a finished job is remembered; as Celery's ``result_expires``, and as long as output URLs live."""
+    keep_prompt: bool = False
+    """Keep the request in Redis after ByteSpike accepted it, until the job is forgotten."""
+
+    def __init__(self, **values: Any) -> None:
+        _refuse_unknown_names(os.environ)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None
+        except ValueError as error:  # pydantic-settings: a value that should be JSON is not
+            raise SettingsError(f"A setting can't be read: {error}") from None
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+            msg = "must be an http or https URL without query"
+            raise ValueError(msg)
+        return value.rstrip("/")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_aliases(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for alias in value:
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", alias):
+                msg = "an alias is 1 to 64 letters, digits, '.', '_' or '-'"
+                raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        for low, high in (
+            ("poll_min_s", "poll_max_s"),
+            ("retry_min_s", "retry_max_s"),
+            ("tick_s", "lease_s"),
+        ):
+            if getattr(self, low) > getattr(self, high):
+                msg = f"{low} must not be above {high}"
+                raise ValueError(msg)
+        if self.api_key is not None and DEFAULT_KEY in self.api_keys:
+            msg = (
+                f"the alias '{DEFAULT_KEY}' is the key in BYTESPIKE_API_KEY; it can't be in BYTESPIKE_API_KEYS as well"
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def keys(self) -> dict[str, SecretStr]:
+        """All API keys by alias."""
+        return self.api_keys if self.api_key is None else {DEFAULT_KEY: self.api_key, **self.api_keys}
+
+    def key(self, alias: str) -> str:
+        """
+        The API key under *alias*.
+
+        Raises:
+            SettingsError: There is none.
+        """
+        secret = self.keys.get(alias)
+        if secret is not None and secret.get_secret_value().strip():
+            return secret.get_secret_value()
+        if alias == DEFAULT_KEY:
+            raise SettingsError("There is no ByteSpike API key: set BYTESPIKE_API_KEY")
+        known = ", ".join(sorted(self.keys)) or "none"
+        raise SettingsError(f"There is no ByteSpike API key '{alias}' (known: {known}): add it to BYTESPIKE_API_KEYS")
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL, credentials included."""
+        return (self.broker_url or self.redis_url).get_secret_value()
+
+    @property
+    def backend(self) -> str:
+        """The result backend's URL, credentials included."""
+        return (self.result_backend or self.redis_url).get_secret_value()
+
+
+def _refuse_unknown_names(environment: Mapping[str, str]) -> None:
+    """A misspelt variable would silently leave the default in force."""
+    known = {f"{_API_PREFIX if name in _API_FIELDS else _OWN_PREFIX}{name}".upper() for name in Settings.model_fields}
+    for name in environment:
+        if name.startswith((_API_PREFIX, _OWN_PREFIX)) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f": did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+            raise SettingsError(f"Unknown setting {name} in the environment{hint}")
+
+
+def _explain(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors(include_input=False, include_url=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        if problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(field, Settings.model_fields, n=1)
+            parts.append(f"unknown setting {field!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+        else:
+            name = field.upper() if field.isupper() else field
+            text = problem["msg"].removeprefix("Value error, ")
+            parts.append(f"{name}: {text}" if name else text)
+    return "The settings are wrong: " + "; ".join(parts)

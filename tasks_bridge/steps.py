@@ -1,0 +1,346 @@
+"""
+The life of a job as decisions: what to do next, and what an answer means. Pure; workers and the inline runner act on it.
+
+`next_action` looks at a leased job and names one action. The three ``after_*`` functions take what came of it, an
+answer or an error, and return the `Step` to write back. Which error means what is the table of the design, "HTTP
+behaviour", from the contract's sections 8, 12 and 14.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from tasks_bridge.cadence import backoff_s, countdown_s, deadline_at
+from tasks_bridge.errors import (
+    ApiError,
+    ApiStatusError,
+    AuthenticationError,
+    BadRequest,
+    BridgeError,
+    InsufficientBalance,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    SettingsError,
+)
+from tasks_bridge.models import RemoteTask
+from tasks_bridge.record import JobRecord, JobState, RecordedError, advance
+
+if TYPE_CHECKING:
+    from tasks_bridge.settings import Settings
+
+LOOKUP_AFTER_S: Final = 300.0
+"""
+How long the same submit may be repeated blindly; after a longer gap ByteSpike is asked first whether it has the task.
+Source: contract, section 14 (how long `out_task_id` is remembered).
+"""
+
+CONCURRENCY_WAIT_S: Final = (1.0, 3.0)
+"""Wait after a 429 for too many requests at once. Source: contract, section 8."""
+
+
+class Action(Enum):
+    """What to do with a leased job."""
+
+    SUBMIT = auto()
+    LOOKUP = auto()  # query by out_task_id: a submit may have been lost long ago
+    QUERY = auto()
+    CANCEL = auto()
+    DROP = auto()  # end it here: ByteSpike never heard of it
+    FINISH = auto()  # terminal already: let Celery have the outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to write back."""
+
+    state: JobState
+    record: JobRecord
+    delay_s: float
+    """Until the next look; meaningless for a terminal state."""
+    reason: str
+    """For the log."""
+    is_trouble: bool = False
+    """Whether an operator should read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A leased job at one moment, and the means to decide about it."""
+
+    job_id: str
+    state: JobState
+    record: JobRecord
+    cancel: str | None
+    """Why to cancel, None if nobody asked."""
+    may_be_submitted: bool
+    """Whether somebody may have sent its submit: an earlier holder of the lease who died may have, unrecorded."""
+    now: float
+    settings: Settings
+    random: float
+    """Uniform in [0, 1)."""
+
+    def at(self, now: float) -> View:
+        """The same job at another moment."""
+        return replace(self, now=now)
+
+    @property
+    def deadline_at(self) -> float:
+        """When the job is given up."""
+        return deadline_at(self.record.starts_at, self.record.deadline_s, self.record.estimated_s)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it must end now: past its deadline, or not submitted in the time the caller set for that."""
+        submit_by = self.record.submit_by
+        if submit_by is not None and self.state is JobState.QUEUED and not self.may_be_submitted:
+            return self.now >= min(submit_by, self.deadline_at)
+        return self.now >= self.deadline_at
+
+    def countdown_s(self) -> float:
+        """Until the next regular look."""
+        wanted = countdown_s(
+            self.record.estimated_s,
+            poll_min_s=self.settings.poll_min_s,
+            poll_max_s=self.settings.poll_max_s,
+            random=self.random,
+        )
+        return self.until_deadline(wanted)
+
+    def backoff_s(self, attempt: int) -> float:
+        """Until the next try after the *attempt*-th failure in a row."""
+        wanted = backoff_s(
+            attempt,
+            retry_min_s=self.settings.retry_min_s,
+            retry_max_s=self.settings.retry_max_s,
+            random=self.random,
+        )
+        return self.until_deadline(wanted)
+
+    def until_deadline(self, delay_s: float) -> float:
+        """No countdown reaches past the deadline, which is a moment to act at."""
+        left = self.deadline_at - self.now
+        return min(delay_s, left) if left > 0 else delay_s
+
+    def rate_limit_s(self, error: RateLimited) -> float:
+        """Until the server may accept again."""
+        if error.retry_after_s is not None:
+            return self.until_deadline(min(max(error.retry_after_s, 1.0), self.settings.rate_limit_max_s))
+        low, high = CONCURRENCY_WAIT_S
+        return self.until_deadline(low + (high - low) * self.random)
+
+
+def next_action(view: View) -> Action:
+    """What a job needs now."""
+    if view.state.is_terminal:
+        return Action.FINISH
+    if view.cancel is not None or view.is_overdue:
+        return Action.CANCEL if view.may_be_submitted else Action.DROP
+    if view.state is not JobState.QUEUED:
+        return Action.QUERY
+    last_attempt_at = view.record.attempted_at or view.record.starts_at
+    if view.may_be_submitted and view.now - last_attempt_at > LOOKUP_AFTER_S:
+        return Action.LOOKUP
+    return Action.SUBMIT
+
+
+def dropped(view: View) -> Step:
+    """End a job that ByteSpike never heard of."""
+    if view.cancel is not None:
+        return Step(JobState.CANCELLED, view.record, 0, f"cancelled before it was submitted: {view.cancel}")
+    return Step(JobState.EXPIRED, view.record, 0, "expired before it was submitted")
+
+
+def after_submit(view: View, outcome: RemoteTask | BridgeError) -> Step:
+    """
+    What the answer to a submit means.
+
+    An answer that names the task ends the submitting. Without one (network, 5xx, unreadable) the same bytes are sent
+    again: the outcome is unknown, but `out_task_id` makes the repetition safe. Everything else is final.
+    """
+    record = view.record
+    if isinstance(outcome, RemoteTask):
+        return _accepted(view, outcome)
+    if isinstance(outcome, RateLimited):
+        return Step(JobState.QUEUED, record, view.rate_limit_s(outcome), f"submit held back: {outcome}")
+    if isinstance(outcome, InsufficientBalance) and view.settings.on_insufficient_balance == "wait":
+        wait_s = view.until_deadline(view.settings.retry_max_s)
+        return Step(JobState.QUEUED, record, wait_s, f"submit waits for credit: {outcome}", is_trouble=True)
+    if _is_transient(outcome):
+        record = record.but(attempts=record.attempts + 1, attempted_at=view.now)
+        slow = record.attempts >= view.settings.submit_attempts
+        wait_s = view.until_deadline(view.settings.retry_max_s) if slow else view.backoff_s(record.attempts)
+        reason = f"submit unanswered, attempt {record.attempts}: {outcome}"
+        return Step(JobState.QUEUED, record, wait_s, reason, is_trouble=slow)
+    return _refused(view, outcome)
+
+
+def after_lookup(view: View, outcome: RemoteTask | BridgeError) -> Step:
+    """What the answer to a query by `out_task_id` for a job with a lost submit means."""
+    if isinstance(outcome, NotFound):
+        # nothing was created: submit now, and count the gap from here
+        return Step(JobState.QUEUED, view.record.but(attempted_at=view.now), 0, "ByteSpike has no such task yet")
+    return after_submit(view, outcome)
+
+
+def after_query(view: View, outcome: RemoteTask | BridgeError) -> Step:
+    """
+    What the answer to a query means.
+
+    Only a final status or a permanent refusal ends the job: a read that failed says nothing about the task.
+    """
+    if isinstance(outcome, RemoteTask):
+        return _observed(view, outcome)
+    if isinstance(outcome, NotFound) and outcome.code == "task_not_found":
+        return _missing(view, outcome)
+    if _is_permanent(outcome):
+        return _refused(view, outcome)
+    return _unread(view, outcome)
+
+
+def after_cancel(view: View, outcome: RemoteTask | BridgeError) -> Step:
+    """
+    What the answer to a cancel means.
+
+    A 200 says "no longer in flight", not "cancelled": the status in it decides, and "it completed anyway" ends the job
+    as completed. Until ByteSpike confirms, the cancel is repeated; past the deadline's grace, the job ends unconfirmed.
+
+    Source: contract, section 5.
+    """
+    if isinstance(outcome, RemoteTask):
+        step = _observed(view, outcome)
+        if step.state is JobState.CANCELLED and view.cancel is None:
+            return Step(JobState.EXPIRED, step.record, 0, "cancelled at its deadline")
+        if step.state.is_terminal:
+            return step
+        return _insist(view, step.record, f"still {outcome.status} after a cancel")
+    if isinstance(outcome, NotFound):
+        return _nothing_to_cancel(view)
+    return _insist(view, view.record, f"cancel unanswered: {outcome}")
+
+
+def failure(job_id: str, state: JobState, record: JobRecord) -> BridgeError:
+    """The error with which a job in a terminal *state* other than COMPLETED ends."""
+    if record.error is not None:
+        return restore(record.error)
+    if state is JobState.CANCELLED:
+        return JobCancelled(job_id, record.remote)
+    if state is JobState.EXPIRED:
+        after_s = deadline_at(record.starts_at, record.deadline_s, record.estimated_s) - record.starts_at
+        return JobExpired(job_id, after_s, record.remote)
+    remote = record.remote_task
+    code = remote.error_code if remote else None
+    message = remote.error_message if remote else None
+    return JobFailed(job_id, code, message, record.remote)
+
+
+def recorded(error: BridgeError) -> RecordedError:
+    """*error* as data."""
+    return RecordedError(name=type(error).__name__, args=list(error.args))
+
+
+def restore(recorded_error: RecordedError) -> BridgeError:
+    """The error that `recorded` made data of."""
+    from tasks_bridge import errors  # noqa: PLC0415 - looked up by name, which only this function needs
+
+    cls = getattr(errors, recorded_error.name, BridgeError)
+    error: BridgeError = cls(*recorded_error.args)
+    return error
+
+
+def _accepted(view: View, task: RemoteTask) -> Step:
+    record = view.record.but(
+        remote=task.to_json(),
+        estimated_s=task.estimated_seconds,
+        submitted_at=view.now,
+        attempts=0,
+        failures=0,
+    )
+    seen = replace(view, record=record)
+    if task.is_terminal:
+        # a repeated submit answers with the current status, but perhaps without the output (contract, section 3)
+        return Step(JobState.RUNNING, record, 0, f"accepted as {task.task_id}, {task.status} already")
+    return Step(advance(view.state, task.status), record, seen.countdown_s(), f"accepted as {task.task_id}")
+
+
+def _observed(view: View, task: RemoteTask) -> Step:
+    record = view.record.but(
+        remote=task.to_json(),
+        estimated_s=view.record.estimated_s if task.estimated_seconds is None else task.estimated_seconds,
+        submitted_at=view.now if view.record.submitted_at is None else view.record.submitted_at,
+        polled_at=view.now,
+        polls=view.record.polls + 1,
+        failures=0,
+    )
+    state = advance(view.state, task.status)
+    seen = replace(view, state=state, record=record)
+    return Step(state, record, seen.countdown_s(), f"ByteSpike says {task.status}")
+
+
+def _missing(view: View, error: NotFound) -> Step:
+    settings, record = view.settings, view.record
+    since_submit_s = view.now - (record.submitted_at or record.starts_at)
+    if since_submit_s < settings.not_found_grace_s:
+        wait_s = min(settings.poll_min_s, settings.not_found_grace_s - since_submit_s)
+        record = record.but(failures=record.failures + 1, polled_at=view.now)
+        return Step(view.state, record, view.until_deadline(wait_s), "not found yet")
+    return Step(JobState.FAILED, record.but(error=_job_failed(view, error)), 0, f"gone: {error}", is_trouble=True)
+
+
+def _unread(view: View, error: BridgeError) -> Step:
+    failures = view.record.failures + 1
+    record = view.record.but(failures=failures, polled_at=view.now)
+    if isinstance(error, RateLimited):
+        wait_s = view.rate_limit_s(error)
+    else:
+        # never sooner than a good answer would have been asked for again
+        wait_s = view.until_deadline(max(view.countdown_s(), view.backoff_s(failures)))
+    operator = isinstance(error, AuthenticationError | PermissionDenied | SettingsError)
+    return Step(view.state, record, wait_s, f"read {failures} failed: {error}", is_trouble=operator or failures >= 3)
+
+
+def _refused(view: View, error: BridgeError) -> Step:
+    record = view.record.but(error=recorded(error))
+    return Step(JobState.FAILED, record, 0, f"refused for good: {error}")
+
+
+def _insist(view: View, record: JobRecord, reason: str) -> Step:
+    if view.cancel is None and view.now >= view.deadline_at + view.settings.cancel_grace_s:
+        return Step(JobState.EXPIRED, record, 0, f"expired, cancel unconfirmed: {reason}", is_trouble=True)
+    failures = record.failures + 1
+    record = record.but(failures=failures)
+    wait_s = min(view.backoff_s(failures), view.settings.poll_max_s)
+    return Step(view.state, record, wait_s, reason, is_trouble=failures >= 3)
+
+
+def _nothing_to_cancel(view: View) -> Step:
+    # a submit of a holder who lost its lease may still be on its way, for as long as a submit may take
+    last_sign_at = view.record.submitted_at or view.record.attempted_at or view.record.starts_at
+    if view.now - last_sign_at < view.settings.not_found_grace_s:
+        return _insist(view, view.record, "nothing to cancel yet")
+    return dropped(view)
+
+
+def _job_failed(view: View, error: ApiStatusError) -> RecordedError:
+    remote_id = view.record.remote_id or ""
+    message = f"ByteSpike no longer knows task {remote_id} for this API key"
+    return recorded(JobFailed(view.job_id, error.code, message, view.record.remote))
+
+
+def _is_transient(error: BridgeError) -> bool:
+    """Whether a submit with this outcome may have worked, or may work later unchanged."""
+    if isinstance(error, ApiStatusError):
+        return isinstance(error, ServerError)
+    # SettingsError: this worker lacks the job's API key, another one or a corrected one may have it
+    return isinstance(error, ApiError | SettingsError)
+
+
+def _is_permanent(error: BridgeError) -> bool:
+    """Whether a query refused like this will be refused for ever, by ByteSpike itself rather than a proxy."""
+    return isinstance(error, BadRequest) and error.code is not None

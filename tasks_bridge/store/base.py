@@ -1,0 +1,188 @@
+"""
+The store's contract: what each operation guarantees, whatever keeps the data.
+
+A job is always in one of three *phases*, and has one *due time*, the moment somebody must look at it:
+
+=========  ==============================================  =====================================================
+phase      meaning                                         due time
+=========  ==============================================  =====================================================
+waiting    nobody works on it: the durable countdown runs  end of the countdown
+claimed    a message about it has been published           when the message counts as lost and is published again
+leased     a worker works on it, under a fencing token     when the worker counts as dead
+=========  ==============================================  =====================================================
+
+Recovery is the normal path: whatever is due, for whichever reason, is claimed and published again. Messages carry no
+authority; only `begin` gives the right to act, to one worker at a time, and every write under it is fenced by the token
+that `begin` returned. So a lost message, a doubled message, a late worker and a dead worker all end in the same place.
+
+All times are seconds since the epoch on the store's clock (Redis' own), so that workers' clocks don't matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tasks_bridge.record import JobRecord, JobState
+
+
+class Purpose(StrEnum):
+    """Why a worker asks for a lease; it gets one only if the job's state calls for it."""
+
+    GENERATE = "generate"  # submit a QUEUED job, or finish one in a terminal state
+    POLL = "poll"  # read a PENDING or RUNNING job
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Answer of `register`: whether the job is new, and its state and record, which are older if it is not."""
+
+    is_new: bool
+    state: JobState
+    record: JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A due job that the caller must now publish a message for. `record` is None where only its id is needed (poll)."""
+
+    job_id: str
+    state: JobState
+    record: JobRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on a job until it is written back, renewed or lost."""
+
+    job_id: str
+    token: int
+    """Fencing token: 1 for the first holder, higher for each later one."""
+    claims: int
+    """How often the job's message was published again since it was last written: 0 when all went well."""
+    state: JobState
+    record: JobRecord
+    cancel: str | None
+    """Why the job should be cancelled, None if nobody asked."""
+    body: bytes | None
+    """The request to submit; only for a QUEUED job."""
+    now: float
+    """The store's clock at the moment the lease began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job as a reader sees it."""
+
+    job_id: str
+    state: JobState
+    record: JobRecord
+    cancel: str | None
+    due_at: float | None
+    """When somebody looks at it next; None once it is over."""
+    now: float
+
+
+class Store(Protocol):
+    """
+    Jobs, their countdowns and their leases.
+
+    Every operation is atomic for each job, and safe to run twice with the same arguments: clients repeat a command
+    whose answer was lost.
+
+    Raises:
+        StoreError: From every operation, when the store can't be reached or refuses.
+    """
+
+    def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
+        """
+        Add a job iff its id is unknown.
+
+        It becomes due after *delay_s*: claimed if its message is about to be *published*, else waiting.
+        """
+
+    def claim(self, limit: int, lease_s: float) -> list[Claim]:
+        """
+        Take up to *limit* due jobs, earliest first, for publication.
+
+        No job is given to two callers. Each is due again after *lease_s*, doubled (up to 64-fold) for each time its
+        message was published without anybody beginning: a long queue is not made longer.
+        """
+
+    def release(self, job_ids: Sequence[str]) -> int:
+        """Give back claimed jobs whose message could not be published: due now. Returns how many were still claimed."""
+
+    def begin(self, job_ids: Sequence[str], purpose: Purpose, lease_s: float) -> list[Lease]:
+        """
+        Lease those of *job_ids* that are claimed or due and whose state fits *purpose*; skip the others.
+
+        At most one holder at a time; each lease has a higher token than the one before and ends after *lease_s*.
+        """
+
+    def renew(self, leases: Sequence[Lease], lease_s: float) -> None:
+        """Extend those *leases* that still hold by *lease_s* from now."""
+
+    def write(
+        self,
+        lease: Lease,
+        state: JobState,
+        record: JobRecord,
+        *,
+        delay_s: float,
+        published: bool = False,
+        notice: str | None = None,
+    ) -> bool:
+        """
+        Write a job back and give up its lease: due again in *delay_s* (now, if its cancellation was asked for).
+
+        Nothing changes unless *lease* still holds, and a terminal state is never left. The request's body is dropped
+        once the state is not QUEUED (see `keep_body`). *notice* goes to whoever follows the job.
+
+        Returns:
+            False iff the lease was lost: the caller must not act on what it learned.
+        """
+
+    def write_many(self, writes: Sequence[Write]) -> list[bool]:
+        """Several `write` in one round trip; each is atomic and answered on its own."""
+
+    def end(self, lease: Lease, ttl_s: float) -> bool:
+        """Take a finished job off the schedule and forget it after *ttl_s*. False iff the lease was lost."""
+
+    def request_cancel(self, job_id: str, reason: str) -> JobState | None:
+        """
+        Ask that a job be cancelled, durably, and make it due now.
+
+        Returns:
+            Its state (nothing is changed if terminal), None if the id is unknown.
+        """
+
+    def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:
+        """Make waiting jobs due in *delay_s* if they would be due later. Returns how many are known and open."""
+
+    def get(self, job_ids: Sequence[str]) -> list[Entry | None]:
+        """Read jobs in one round trip; None for unknown ids."""
+
+    def due_count(self) -> int:
+        """How many jobs are due now, claimed or leased ones whose time ran out included."""
+
+    def open_count(self) -> int:
+        """How many jobs are on the schedule."""
+
+    def now(self) -> float:
+        """The store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The arguments of one `Store.write`."""
+
+    lease: Lease
+    state: JobState
+    record: JobRecord
+    delay_s: float
+    published: bool = False
+    notice: str | None = None

@@ -1,0 +1,25 @@
+-- ARGV: now, prefix, keep_body, (id, token, state, record, delay_s, phase, saw_cancel, notice)… Reply: {1 or 0, …}
+-- Run twice, the second run finds the token in place but no longer leased: nobody but its holder can have done that,
+-- so it answers 1 and changes nothing.
+local keep_body = ARGV[3] == '1'
+local reply = {}
+for i = 4, #ARGV, 8 do
+  local id, state, phase = ARGV[i], ARGV[i + 2], ARGV[i + 5]
+  local key = job_key(id)
+  local job = redis.call('HMGET', key, 'state', 'lease', 'cancel')
+  local token, held = read_lease(job[2])
+  if not token or token ~= tonumber(ARGV[i + 1]) or (not OPEN[job[1]] and job[1] ~= state) then
+    reply[#reply + 1] = 0
+  elseif held ~= LEASED then
+    reply[#reply + 1] = 1
+  else
+    redis.call('HSET', key, 'state', state, 'record', ARGV[i + 3], 'lease', lease_text(token, phase, 0))
+    if state ~= 'QUEUED' and not keep_body then redis.call('DEL', body_key(id)) end
+    -- a cancel that came while the holder worked must not wait for the countdown
+    local unseen = job[3] and OPEN[state] and ARGV[i + 6] == '0'
+    schedule(id, unseen and now or now + tonumber(ARGV[i + 4]))
+    if ARGV[i + 7] ~= '' then redis.call('PUBLISH', prefix .. 'notice:' .. id, ARGV[i + 7]) end
+    reply[#reply + 1] = 1
+  end
+end
+return reply

@@ -1,0 +1,203 @@
+"""The store in this process' memory: the twin that tests compare Redis with, and that needs no server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import TYPE_CHECKING, Final
+
+from tasks_bridge.record import OPEN_STATES, JobRecord, JobState
+from tasks_bridge.store.base import Claim, Entry, Lease, Purpose, Registered, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+POLLED_STATES: Final = frozenset({JobState.PENDING, JobState.RUNNING})
+
+
+@dataclass(slots=True)
+class _Job:
+    state: JobState
+    record: JobRecord
+    body: bytes | None
+    due_at: float | None
+    phase: str
+    token: int = 0
+    claims: int = 0
+    cancel: str | None = None
+    forget_at: float | None = None
+
+
+@dataclass
+class MemoryStore:
+    """`Store` in a dictionary, under one lock."""
+
+    clock: Callable[[], float] = time.time
+    keep_body: bool = False
+    notices: list[tuple[str, str]] = field(default_factory=list)
+    """What was published to followers: (job id, notice)."""
+    _jobs: dict[str, _Job] = field(default_factory=dict)
+    _lock: RLock = field(default_factory=RLock)
+
+    def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
+        """See `Store.register`."""
+        with self._lock:
+            phase = "claimed" if published else "waiting"
+            if job := self._find(job_id):
+                again = job.record == record and (job.token, job.phase, job.claims) == (0, phase, 0)
+                return Registered(again, job.state, job.record)
+            self._jobs[job_id] = _Job(JobState.QUEUED, record, body, self.clock() + delay_s, phase)
+            return Registered(True, JobState.QUEUED, record)
+
+    def claim(self, limit: int, lease_s: float) -> list[Claim]:
+        """See `Store.claim`."""
+        with self._lock:
+            now = self.clock()
+            due = sorted((job.due_at, job_id) for job_id, job in self._jobs.items() if _is_due(job, now))
+            claims = []
+            for _, job_id in due[:limit]:
+                job = self._jobs[job_id]
+                job.due_at = now + lease_s * 2 ** min(job.claims, 6)
+                job.phase = "claimed"
+                job.claims += 1
+                claims.append(Claim(job_id, job.state, None if job.state in POLLED_STATES else job.record))
+            return claims
+
+    def release(self, job_ids: Sequence[str]) -> int:
+        """See `Store.release`."""
+        with self._lock:
+            jobs = [job for job_id in job_ids if (job := self._find(job_id)) and job.phase == "claimed"]
+            for job in jobs:
+                job.phase, job.claims, job.due_at = "waiting", max(job.claims - 1, 0), self.clock()
+            return len(jobs)
+
+    def begin(self, job_ids: Sequence[str], purpose: Purpose, lease_s: float) -> list[Lease]:
+        """See `Store.begin`."""
+        with self._lock:
+            now = self.clock()
+            leases = []
+            for job_id in job_ids:
+                job = self._find(job_id)
+                if job is None or job.due_at is None or not (job.phase == "claimed" or _is_due(job, now)):
+                    continue
+                if (job.state in POLLED_STATES) != (purpose is Purpose.POLL):
+                    continue
+                job.token += 1
+                job.phase = "leased"
+                job.due_at = now + lease_s
+                body = job.body if job.state is JobState.QUEUED else None
+                leases.append(
+                    Lease(job_id, job.token, job.claims, job.state, job.record, job.cancel, body or None, now)
+                )
+            return leases
+
+    def renew(self, leases: Sequence[Lease], lease_s: float) -> None:
+        """See `Store.renew`."""
+        with self._lock:
+            for lease in leases:
+                job = self._find(lease.job_id)
+                if job and job.token == lease.token and job.phase == "leased":
+                    job.due_at = self.clock() + lease_s
+
+    def write(
+        self,
+        lease: Lease,
+        state: JobState,
+        record: JobRecord,
+        *,
+        delay_s: float,
+        published: bool = False,
+        notice: str | None = None,
+    ) -> bool:
+        """See `Store.write`."""
+        return self.write_many([Write(lease, state, record, delay_s, published, notice)])[0]
+
+    def write_many(self, writes: Sequence[Write]) -> list[bool]:
+        """See `Store.write_many`."""
+        with self._lock:
+            return [self._write(write) for write in writes]
+
+    def _write(self, write: Write) -> bool:
+        job = self._find(write.lease.job_id)
+        if job is None or job.token != write.lease.token or (job.state.is_terminal and job.state != write.state):
+            return False
+        if job.phase != "leased":
+            return True
+        job.state, job.record, job.claims = write.state, write.record, 0
+        job.phase = "claimed" if write.published else "waiting"
+        if job.state is not JobState.QUEUED and not self.keep_body:
+            job.body = None
+        unseen = job.cancel is not None and write.lease.cancel is None and not job.state.is_terminal
+        job.due_at = self.clock() + (0.0 if unseen else write.delay_s)
+        if write.notice:
+            self.notices.append((write.lease.job_id, write.notice))
+        return True
+
+    def end(self, lease: Lease, ttl_s: float) -> bool:
+        """See `Store.end`."""
+        with self._lock:
+            job = self._find(lease.job_id)
+            if job is None or job.token != lease.token:
+                return False
+            if job.phase != "ended":
+                job.phase, job.due_at, job.forget_at = "ended", None, self.clock() + ttl_s
+            return True
+
+    def request_cancel(self, job_id: str, reason: str) -> JobState | None:
+        """See `Store.request_cancel`."""
+        with self._lock:
+            job = self._find(job_id)
+            if job is None:
+                return None
+            if job.state in OPEN_STATES:
+                job.cancel = job.cancel or reason
+                if job.phase != "leased" and job.due_at is not None:
+                    job.due_at = min(job.due_at, self.clock())
+            return job.state
+
+    def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:
+        """See `Store.touch`."""
+        with self._lock:
+            jobs = [job for job_id in job_ids if (job := self._find(job_id)) and job.state in OPEN_STATES]
+            for job in jobs:
+                if job.phase == "waiting" and job.due_at is not None:
+                    job.due_at = min(job.due_at, self.clock() + delay_s)
+            return len(jobs)
+
+    def get(self, job_ids: Sequence[str]) -> list[Entry | None]:
+        """See `Store.get`."""
+        with self._lock:
+            now = self.clock()
+            return [
+                Entry(job_id, job.state, job.record, job.cancel, job.due_at, now)
+                if (job := self._find(job_id))
+                else None
+                for job_id in job_ids
+            ]
+
+    def due_count(self) -> int:
+        """See `Store.due_count`."""
+        with self._lock:
+            now = self.clock()
+            return sum(_is_due(job, now) for job in self._jobs.values())
+
+    def open_count(self) -> int:
+        """See `Store.open_count`."""
+        with self._lock:
+            return sum(job.due_at is not None for job in self._jobs.values())
+
+    def now(self) -> float:
+        """See `Store.now`."""
+        return self.clock()
+
+    def _find(self, job_id: str) -> _Job | None:
+        job = self._jobs.get(job_id)
+        if job and job.forget_at is not None and job.forget_at <= self.clock():
+            del self._jobs[job_id]
+            return None
+        return job
+
+
+def _is_due(job: _Job, now: float) -> bool:
+    return job.due_at is not None and job.due_at <= now

@@ -1,0 +1,289 @@
+"""
+The store in Redis 7+ or Valkey 8+.
+
+Keys, all under the prefix ``{<namespace>}:``, whose braces keep a namespace in one slot of a Redis Cluster:
+
+==================  ===========  =================================================================  ====================
+key                 type         content                                                            expires
+==================  ===========  =================================================================  ====================
+``due``             sorted set   job id, scored by its due time (s since the epoch)                 members leave at the end
+``job:<id>``        hash         ``state``: `JobState`; ``record``: `JobRecord` as JSON;            ``result_ttl_s`` after
+                                 ``lease``: ``<token>:<phase>:<claims>`` with phase ``w`` waiting,  the end
+                                 ``c`` claimed, ``l`` leased, ``e`` ended; ``cancel``: reason,
+                                 once asked for
+``body:<id>``       string       the submit request's bytes, prompt included                        deleted once accepted,
+                                                                                                    or with the job
+``notice:<id>``     channel      the job's facts as JSON, at each change                            -
+==================  ===========  =================================================================  ====================
+
+Open jobs never expire. Each operation is one Lua script in ``lua/``; what happens if it runs twice stands at its top.
+A process that dies before a script changed nothing; after it, the due time that the script left brings the job back.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from tasks_bridge.errors import SettingsError, StoreError
+from tasks_bridge.record import JobRecord, JobState
+from tasks_bridge.store.base import Claim, Entry, Lease, Purpose, Registered, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from redis.commands.core import Script
+
+CONNECT_TIMEOUT_S: Final = 3.0
+COMMAND_TIMEOUT_S: Final = 10.0
+"""No script comes near it; it bounds how long a hung server holds a caller."""
+
+RETRIES: Final = 3
+"""Repeats after a lost connection: enough for a fail-over's blink, few enough to tell a caller soon."""
+
+SCRIPTS: Final = ("register", "claim", "release", "begin", "renew", "write", "end", "cancel", "touch", "get")
+
+
+def connect(url: str) -> redis.Redis:
+    """
+    A client for *url* with bounded waits; nothing is sent yet.
+
+    Raises:
+        SettingsError: *url* is not a Redis URL.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+            health_check_interval=30,
+        )
+    except ValueError:
+        # from None: the cause quotes the URL, password included
+        raise SettingsError(
+            "TASKS_BRIDGE_REDIS_URL is not a Redis URL: it must start with redis://, rediss:// or unix://"
+        ) from None
+
+
+class RedisStore:
+    """`Store` over one Redis database; safe to share between threads."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        namespace: str = "tasks-bridge",
+        keep_body: bool = False,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """
+        Use *client*, which must not decode responses.
+
+        Args:
+            client: Where the jobs are kept.
+            namespace: Start of every key, to share a database.
+            keep_body: Keep requests (prompts) as long as their job instead of dropping them once accepted.
+            clock: Seconds since the epoch, for tests; by default the server's own time.
+        """
+        self._redis = client
+        self._prefix = f"{{{namespace}}}:"
+        self._due = f"{self._prefix}due"
+        self._keep_body = "1" if keep_body else "0"
+        self._clock = clock
+        self._offset: float | None = None
+        lua = files("tasks_bridge.store") / "lua"
+        common = (lua / "common.lua").read_text()
+        self._scripts: dict[str, Script] = {
+            name: client.register_script(common + (lua / f"{name}.lua").read_text()) for name in SCRIPTS
+        }
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self.address} {self._prefix}>"
+
+    @property
+    def address(self) -> str:
+        """Where the data is, without credentials."""
+        options = self._redis.connection_pool.connection_kwargs
+        where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        return f"{where}/{options.get('db') or 0}"
+
+    @property
+    def client(self) -> redis.Redis:
+        """The connection, for what is not a job."""
+        return self._redis
+
+    def channel(self, job_id: str) -> str:
+        """The channel on which a job's notices are published."""
+        return f"{self._prefix}notice:{job_id}"
+
+    def key(self, kind: str, name: str) -> str:
+        """A key in this store's namespace for something that is not a job."""
+        return f"{self._prefix}{kind}:{name}"
+
+    def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
+        """See `Store.register`."""
+        reply = self._run("register", job_id, record.to_json(), body, delay_s, "c" if published else "w")
+        return Registered(bool(reply[0]), JobState(reply[1].decode()), JobRecord.model_validate_json(reply[2]))
+
+    def claim(self, limit: int, lease_s: float) -> list[Claim]:
+        """See `Store.claim`."""
+        reply = iter(self._run("claim", limit, lease_s))
+        return [
+            Claim(
+                job_id.decode(),
+                JobState(state.decode()),
+                JobRecord.model_validate_json(record) if record else None,
+            )
+            for job_id, state, record in zip(reply, reply, reply, strict=True)
+        ]
+
+    def release(self, job_ids: Sequence[str]) -> int:
+        """See `Store.release`."""
+        return int(self._run("release", *job_ids)) if job_ids else 0
+
+    def begin(self, job_ids: Sequence[str], purpose: Purpose, lease_s: float) -> list[Lease]:
+        """See `Store.begin`."""
+        if not job_ids:
+            return []
+        now, *rows = self._run("begin", purpose.value, lease_s, *job_ids)
+        return [
+            Lease(
+                job_id=job_id.decode(),
+                token=token,
+                claims=claims,
+                state=JobState(state.decode()),
+                record=JobRecord.model_validate_json(record),
+                cancel=cancel.decode() or None,
+                body=body or None,
+                now=float(now),
+            )
+            for job_id, token, claims, state, record, cancel, body in rows
+        ]
+
+    def renew(self, leases: Sequence[Lease], lease_s: float) -> None:
+        """See `Store.renew`."""
+        if leases:
+            self._run("renew", lease_s, *(part for lease in leases for part in (lease.job_id, lease.token)))
+
+    def write(
+        self,
+        lease: Lease,
+        state: JobState,
+        record: JobRecord,
+        *,
+        delay_s: float,
+        published: bool = False,
+        notice: str | None = None,
+    ) -> bool:
+        """See `Store.write`."""
+        return self.write_many([Write(lease, state, record, delay_s, published, notice)])[0]
+
+    def write_many(self, writes: Sequence[Write]) -> list[bool]:
+        """See `Store.write_many`."""
+        if not writes:
+            return []
+        arguments: list[str | float] = []
+        for write in writes:
+            arguments += (
+                write.lease.job_id,
+                write.lease.token,
+                write.state.value,
+                write.record.to_json(),
+                write.delay_s,
+                "c" if write.published else "w",
+                "0" if write.lease.cancel is None else "1",
+                write.notice or "",
+            )
+        return [bool(held) for held in self._run("write", self._keep_body, *arguments)]
+
+    def end(self, lease: Lease, ttl_s: float) -> bool:
+        """See `Store.end`."""
+        return bool(self._run("end", lease.job_id, lease.token, ttl_s))
+
+    def request_cancel(self, job_id: str, reason: str) -> JobState | None:
+        """See `Store.request_cancel`."""
+        state = self._run("cancel", job_id, reason)
+        return JobState(state.decode()) if state else None
+
+    def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:
+        """See `Store.touch`."""
+        return int(self._run("touch", delay_s, *job_ids)) if job_ids else 0
+
+    def get(self, job_ids: Sequence[str]) -> list[Entry | None]:
+        """See `Store.get`."""
+        if not job_ids:
+            return []
+        now, *rows = self._run("get", *job_ids)
+        return [
+            Entry(
+                job_id=job_id,
+                state=JobState(row[0].decode()),
+                record=JobRecord.model_validate_json(row[1]),
+                cancel=row[2].decode() or None,
+                due_at=float(row[3]) if row[3] else None,
+                now=float(now),
+            )
+            if row
+            else None
+            for job_id, row in zip(job_ids, rows, strict=True)
+        ]
+
+    def due_count(self) -> int:
+        """See `Store.due_count`."""
+        now = self._clock() if self._clock else self.now()
+        with self._errors():
+            return int(self._redis.zcount(self._due, "-inf", now))
+
+    def open_count(self) -> int:
+        """See `Store.open_count`."""
+        with self._errors():
+            return int(self._redis.zcard(self._due))
+
+    def now(self) -> float:
+        """See `Store.now`; after the first call without a round trip, and immune to jumps of the local clock."""
+        if self._clock:
+            return self._clock()
+        if self._offset is None:
+            with self._errors():
+                seconds, micros = self._redis.time()
+            self._offset = seconds + micros / 1e6 - time.monotonic()
+        return time.monotonic() + self._offset
+
+    def check(self) -> None:
+        """
+        Make sure that the server answers and keeps what it is given.
+
+        Raises:
+            StoreError: It can't be reached.
+            SettingsError: It may evict keys when memory runs short, and with them jobs.
+        """
+        with self._errors():
+            policy = str(self._redis.info("memory").get("maxmemory_policy", "noeviction"))
+        if policy != "noeviction":
+            raise SettingsError(
+                f"Redis at {self.address} evicts keys when memory runs short (maxmemory-policy {policy}), which would "
+                "lose jobs that are paid for: set maxmemory-policy to noeviction"
+            )
+
+    def _run(self, script: str, *arguments: str | bytes | float) -> Any:
+        now = "" if self._clock is None else f"{self._clock():.6f}"
+        with self._errors():
+            return self._scripts[script](keys=[self._due], args=[now, self._prefix, *arguments])
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.AuthenticationError:
+            raise StoreError(f"Redis at {self.address} refuses the user name or password") from None
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise StoreError(f"Redis at {self.address} can't be reached: {error}. Is it running?") from error
+        except redis.RedisError as error:
+            raise StoreError(f"Redis at {self.address} refused a command: {error}") from error
