@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Never, Self
@@ -99,21 +99,15 @@ class _Twin:
         return arguments
 
     def _task(self, answer: _Answer) -> RemoteTask:
-        return wire.read_task(
-            answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key
-        )
+        return wire.read_task(answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key)
 
     def _models(self, answer: _Answer) -> list[dict[str, Any]]:
-        return wire.read_models(
-            answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key
-        )
+        return wire.read_models(answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key)
 
     def _refuse_stream(self, answer: _Answer) -> Never:
         if 200 <= answer.status_code <= 299:  # noqa: PLR2004  HTTP's class of success
             raise ApiResponseError("ByteSpike opened no event stream. Poll with query instead.")
-        wire.read_refusal(
-            answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key
-        )
+        wire.read_refusal(answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key)
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
@@ -175,7 +169,7 @@ class Client(_Twin):
 
     Every method may raise ``ApiConnectionError`` (``ApiTimeout``), ``ApiResponseError`` or a subclass of
     ``ApiStatusError``. Wrong arguments raise ``InvalidRequest`` before anything is sent. A ``timeout_s`` given
-    to a method limits that call from asking for a connection to the end of the answer; the clock is looked at
+    to a method limits that call from asking for a connection to the end of the answer; the clock is read
     whenever something arrives, so a call may take up to twice as long.
 
     Args:
@@ -247,9 +241,7 @@ class Client(_Twin):
 
         Source: API, /tasks/query page.
         """
-        return self._task(
-            self._send(wire.query_request(task_id, out_task_id), timeout_s, self._query_timeout_s)
-        )
+        return self._task(self._send(wire.query_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
 
     def cancel(
         self, task_id: str | None = None, *, out_task_id: str | None = None, timeout_s: float | None = None
@@ -261,9 +253,7 @@ class Client(_Twin):
 
         Source: contract, section 5.
         """
-        return self._task(
-            self._send(wire.cancel_request(task_id, out_task_id), timeout_s, self._query_timeout_s)
-        )
+        return self._task(self._send(wire.cancel_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
 
     def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
         """
@@ -273,7 +263,7 @@ class Client(_Twin):
         """
         return self._models(self._send(wire.models_request(), timeout_s, self._query_timeout_s))
 
-    def stream(self, task_id: str, *, silence_s: float = 60.0) -> Iterator[StreamEvent]:
+    def stream(self, task_id: str, *, silence_s: float = 60.0) -> Generator[StreamEvent]:
         """
         Yield the events of a task as they come. Each only means "something changed": query to know what.
 
@@ -387,9 +377,7 @@ class AsyncClient(_Twin):
         """
         As ``Client.query``.
         """
-        return self._task(
-            await self._send(wire.query_request(task_id, out_task_id), timeout_s, self._query_timeout_s)
-        )
+        return self._task(await self._send(wire.query_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
 
     async def cancel(
         self, task_id: str | None = None, *, out_task_id: str | None = None, timeout_s: float | None = None
@@ -397,9 +385,7 @@ class AsyncClient(_Twin):
         """
         As ``Client.cancel``.
         """
-        return self._task(
-            await self._send(wire.cancel_request(task_id, out_task_id), timeout_s, self._query_timeout_s)
-        )
+        return self._task(await self._send(wire.cancel_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
 
     async def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
         """
@@ -407,7 +393,7 @@ class AsyncClient(_Twin):
         """
         return self._models(await self._send(wire.models_request(), timeout_s, self._query_timeout_s))
 
-    async def stream(self, task_id: str, *, silence_s: float = 60.0) -> AsyncIterator[StreamEvent]:
+    async def stream(self, task_id: str, *, silence_s: float = 60.0) -> AsyncGenerator[StreamEvent]:
         """
         As ``Client.stream``. Wrap it in ``contextlib.aclosing`` to leave the loop early.
         """
@@ -527,9 +513,7 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _is_event_stream(response: httpx.Response) -> bool:
-    return response.is_success and response.headers.get("content-type", "").lower().startswith(
-        "text/event-stream"
-    )
+    return response.is_success and response.headers.get("content-type", "").lower().startswith("text/event-stream")
 
 
 def _events(decoder: EventDecoder, chunk: bytes) -> Iterator[StreamEvent]:

@@ -98,8 +98,7 @@ class JobConflict(BridgeError):
 
     def __str__(self) -> str:
         return (
-            f"Job {self.job_id} already exists with another model or other parameters. "
-            "Use a new id for a new request."
+            f"Job {self.job_id} already exists with another model or other parameters. Use a new id for a new request."
         )
 
 
@@ -310,9 +309,7 @@ class JobExpired(JobError):
         remote: As in ``JobFailed``.
     """
 
-    def __init__(
-        self, job_id: str, deadline_s: float | None = None, remote: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, job_id: str, deadline_s: float | None = None, remote: dict[str, Any] | None = None) -> None:
         super().__init__(job_id, deadline_s, remote)
         self.deadline_s = deadline_s
         self.remote = remote

@@ -112,8 +112,6 @@ class EventDecoder:
     def _dispatch(self) -> ServerSentEvent | None:
         event = None
         if self._data:
-            event = ServerSentEvent(
-                self._event or "message", "\n".join(self._data), self._last_id, self._retry
-            )
+            event = ServerSentEvent(self._event or "message", "\n".join(self._data), self._last_id, self._retry)
         self._size, self._event, self._data, self._retry = 0, "", [], None
         return event

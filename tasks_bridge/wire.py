@@ -145,9 +145,7 @@ def check_out_task_id(value: object) -> str:
         InvalidRequest: It is not 1 to 64 characters out of ``A-Z a-z 0-9 . _ -``.
     """
     if not isinstance(value, str) or not _OUT_TASK_ID.match(value):
-        raise InvalidRequest(
-            f"The id must be 1 to 64 characters out of A-Z a-z 0-9 . _ -, not {_shown(value)}."
-        )
+        raise InvalidRequest(f"The id must be 1 to 64 characters out of A-Z a-z 0-9 . _ -, not {_shown(value)}.")
     return value
 
 
@@ -196,9 +194,7 @@ def query_request(task_id: str | None = None, out_task_id: str | None = None) ->
     return Request("POST", "/v1/tasks/query", _dumps(_identifier(task_id, out_task_id)))
 
 
-def cancel_request(
-    task_id: str | None = None, out_task_id: str | None = None, *, in_body: bool = False
-) -> Request:
+def cancel_request(task_id: str | None = None, out_task_id: str | None = None, *, in_body: bool = False) -> Request:
     """
     Return the cancel for exactly one of the two identifiers; *in_body* keeps ``task_id`` out of the path.
 
@@ -263,9 +259,7 @@ def _check_model(value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise InvalidRequest(f"model must be the slug of a model, such as 'sora-2-pro', not {_shown(value)}.")
     if value != value.strip() or _CONTROL.search(value):
-        raise InvalidRequest(
-            f"model must have no spaces around it and no control characters: {_shown(value)}."
-        )
+        raise InvalidRequest(f"model must have no spaces around it and no control characters: {_shown(value)}.")
     _check_text(value, "model")
 
 
@@ -289,18 +283,14 @@ def _check_json(value: object, path: str, depth: int) -> None:
         for key, item in value.items():
             # json.dumps would turn 1 into "1" and so let two keys collide.
             if not isinstance(key, str):
-                raise InvalidRequest(
-                    f"{path}: a key of type {type(key).__name__} is not JSON-able. Use strings."
-                )
+                raise InvalidRequest(f"{path}: a key of type {type(key).__name__} is not JSON-able. Use strings.")
             _check_text(key, path)
             _check_json(item, f"{path}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _check_json(item, f"{path}[{index}]", depth + 1)
     else:
-        raise InvalidRequest(
-            f"{path}: {type(value).__name__} is not JSON-able. Convert it to text or numbers."
-        )
+        raise InvalidRequest(f"{path}: {type(value).__name__} is not JSON-able. Convert it to text or numbers.")
 
 
 def _check_text(value: str, path: str) -> None:
@@ -308,9 +298,7 @@ def _check_text(value: str, path: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"{path} holds a character that is not valid Unicode text: {error.reason}."
-        ) from None
+        raise InvalidRequest(f"{path} holds a character that is not valid Unicode text: {error.reason}.") from None
 
 
 def _dumps(value: object) -> bytes:
@@ -459,9 +447,7 @@ def _refusal(content: bytes) -> tuple[str | None, str]:
     code, message = error.get("code"), error.get("message")
     if isinstance(code, bool) or not isinstance(code, str | int):
         code = None
-    return (str(code)[:100] or None) if code is not None else None, message if isinstance(
-        message, str
-    ) else ""
+    return (str(code)[:100] or None) if code is not None else None, message if isinstance(message, str) else ""
 
 
 def quoted(text: str, secret: str | None) -> str:
@@ -531,11 +517,7 @@ def _older_output(body: dict[str, Any]) -> list[dict[str, Any]]:
         ("", body.get("result_url")),
         ("audio", body.get("audio_url")),
     )
-    return [
-        {"type": kind, "url": url} if kind else {"url": url}
-        for kind, url in found
-        if isinstance(url, str) and url
-    ]
+    return [{"type": kind, "url": url} if kind else {"url": url} for kind, url in found if isinstance(url, str) and url]
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
@@ -555,9 +537,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return wait_s if wait_s is not None else _rate_limit_reset(headers, now_s)
 
 
-def _wait_s(
-    kind: type[ApiStatusError], code: str | None, headers: Mapping[str, str], now_s: float
-) -> float | None:
+def _wait_s(kind: type[ApiStatusError], code: str | None, headers: Mapping[str, str], now_s: float) -> float | None:
     # X-RateLimit-Reset comes with every answer and speaks of the spend bucket. It is a reason to wait only
     # where an empty bucket is the trouble: 429 but for concurrency, and 402 with nothing left in the bucket.
     if kind is RateLimited and code != "concurrency_limit":

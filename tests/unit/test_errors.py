@@ -87,12 +87,7 @@ def all_errors() -> set[type[BridgeError]]:
 
 
 def same(one: BaseException, other: BaseException) -> bool:
-    return (
-        type(one) is type(other)
-        and one.args == other.args
-        and vars(one) == vars(other)
-        and str(one) == str(other)
-    )
+    return type(one) is type(other) and one.args == other.args and vars(one) == vars(other) and str(one) == str(other)
 
 
 each_error = pytest.mark.parametrize("error", EXAMPLES, ids=repr)
@@ -155,8 +150,7 @@ def test_a_refusal_says_what_happened_why_and_what_to_do() -> None:
     error = BadRequest("model is unknown.", 400, "invalid_param")
 
     assert str(error) == (
-        "ByteSpike answered HTTP 400 invalid_param: model is unknown. "
-        "Correct the request; the same one fails again."
+        "ByteSpike answered HTTP 400 invalid_param: model is unknown. Correct the request; the same one fails again."
     )
 
 

@@ -181,9 +181,7 @@ def test_a_task_without_identity_or_status_is_refused(field: str, value: object)
 
 
 def test_identifiers_that_are_numbers_are_read_as_text() -> None:
-    task = RemoteTask.model_validate(
-        {"task_id": 17, "out_task_id": 4, "status": "failed", "error_code": 1300}
-    )
+    task = RemoteTask.model_validate({"task_id": 17, "out_task_id": 4, "status": "failed", "error_code": 1300})
 
     assert (task.task_id, task.out_task_id, task.error_code) == ("17", "4", "1300")
 

@@ -41,9 +41,7 @@ json_values = st.recursive(
 )
 
 
-def body(
-    model: Any = "sora-2-pro", params: Any = None, out_task_id: Any = "job-1", callback_url: Any = None
-) -> bytes:
+def body(model: Any = "sora-2-pro", params: Any = None, out_task_id: Any = "job-1", callback_url: Any = None) -> bytes:
     return wire.submit_body(
         model,
         {"prompt": "a fox"} if params is None else params,
@@ -71,9 +69,7 @@ def refused(status_code: int, code: object = None, message: object = "No.", **he
 
 
 def test_the_body_of_a_submit_is_compact_canonical_json() -> None:
-    content = body(
-        params={"prompt": "ein Füchslein 🦊", "duration_seconds": 8}, callback_url="https://app.test/hook"
-    )
+    content = body(params={"prompt": "ein Füchslein 🦊", "duration_seconds": 8}, callback_url="https://app.test/hook")
 
     assert content.decode() == (
         '{"callback_url":"https://app.test/hook","model":"sora-2-pro","out_task_id":"job-1",'
@@ -97,9 +93,7 @@ def test_a_tuple_is_sent_as_a_list() -> None:
     assert json.loads(body(params={"size": (1, 2)}))["params"] == {"size": [1, 2]}
 
 
-@pytest.mark.parametrize(
-    "model", [None, "", "  ", " sora-2", "sora-2\n", "so\0ra", 5, b"sora-2", "\ud800"], ids=repr
-)
+@pytest.mark.parametrize("model", [None, "", "  ", " sora-2", "sora-2\n", "so\0ra", 5, b"sora-2", "\ud800"], ids=repr)
 def test_a_model_that_is_no_slug_is_refused(model: object) -> None:
     with pytest.raises(InvalidRequest, match="model"):
         body(model=model)
@@ -160,9 +154,7 @@ def test_the_size_is_counted_in_bytes_not_in_characters() -> None:
         body(params={"prompt": "ü" * 600_000})
 
 
-@pytest.mark.parametrize(
-    "value", ["a", "A-1_b.c", "x" * 64, "6a1b2c3d-0000-4000-8000-000000000000", "..", "0"]
-)
+@pytest.mark.parametrize("value", ["a", "A-1_b.c", "x" * 64, "6a1b2c3d-0000-4000-8000-000000000000", "..", "0"])
 def test_an_id_of_safe_characters_passes(value: str) -> None:
     assert wire.check_out_task_id(value) == value
 
@@ -225,25 +217,19 @@ def test_stored_bytes_of_a_wrong_size_are_not_sent(content: bytes) -> None:
 def test_the_requests_are_those_of_the_documentation() -> None:
     assert wire.submit_request(b"{}") == wire.Request("POST", "/v1/tasks/submit", b"{}")
     assert wire.query_request("task_1") == wire.Request("POST", "/v1/tasks/query", b'{"task_id":"task_1"}')
-    assert wire.query_request(out_task_id="a") == wire.Request(
-        "POST", "/v1/tasks/query", b'{"out_task_id":"a"}'
-    )
+    assert wire.query_request(out_task_id="a") == wire.Request("POST", "/v1/tasks/query", b'{"out_task_id":"a"}')
     assert wire.cancel_request("task_1") == wire.Request("POST", "/v1/tasks/cancel/task_1")
     assert wire.cancel_request("task_1", in_body=True) == wire.Request(
         "POST", "/v1/tasks/cancel", b'{"task_id":"task_1"}'
     )
-    assert wire.cancel_request(out_task_id="a") == wire.Request(
-        "POST", "/v1/tasks/cancel", b'{"out_task_id":"a"}'
-    )
+    assert wire.cancel_request(out_task_id="a") == wire.Request("POST", "/v1/tasks/cancel", b'{"out_task_id":"a"}')
     assert wire.stream_request("task_1") == wire.Request("GET", "/v1/tasks/stream/task_1")
     assert wire.models_request() == wire.Request("GET", "/v1/models")
 
 
 @pytest.mark.parametrize("make", [wire.query_request, wire.cancel_request])
 @pytest.mark.parametrize(("given", "said"), [((None, None), "neither"), (("task_1", "a"), "both")])
-def test_both_identifiers_or_neither_are_refused(
-    make: Any, given: tuple[str | None, str | None], said: str
-) -> None:
+def test_both_identifiers_or_neither_are_refused(make: Any, given: tuple[str | None, str | None], said: str) -> None:
     with pytest.raises(InvalidRequest, match=f"exactly one of task_id and out_task_id, not {said}"):
         make(*given)
 
@@ -278,9 +264,7 @@ def test_any_2xx_with_a_task_is_a_task(status_code: int) -> None:
 
 
 def test_a_failed_task_is_a_good_answer() -> None:
-    task = read(
-        {"task_id": "t", "status": "failed", "error_code": "content_policy_violation", "error_message": "No."}
-    )
+    task = read({"task_id": "t", "status": "failed", "error_code": "content_policy_violation", "error_message": "No."})
 
     assert (task.status, task.error_code, task.error_message) == ("failed", "content_policy_violation", "No.")
 
@@ -334,9 +318,7 @@ def test_the_older_first_status_is_pending() -> None:
 
 
 def test_numbers_that_are_not_json_become_null_so_that_a_task_can_always_be_stored() -> None:
-    task = read(
-        '{"task_id": "t", "status": "running", "a": NaN, "b": [-Infinity, 1e999, 1.5], "credits_used": 1e999}'
-    )
+    task = read('{"task_id": "t", "status": "running", "a": NaN, "b": [-Infinity, 1e999, 1.5], "credits_used": 1e999}')
 
     assert task.to_json() == {"task_id": "t", "status": "running", "a": None, "b": [None, None, 1.5]}
 
@@ -596,9 +578,7 @@ def test_an_answer_without_a_catalogue_is_a_response_error(content: bytes) -> No
         wire.read_models(200, {}, content, now_s=NOW_S)
 
 
-@pytest.mark.parametrize(
-    "data", ["", "changed", "[]", "{}", '{"status": "running"}', "[" * 100_000, "\ud800"]
-)
+@pytest.mark.parametrize("data", ["", "changed", "[]", "{}", '{"status": "running"}', "[" * 100_000, "\ud800"])
 def test_an_event_that_cannot_be_read_is_an_event_without_a_task(data: str) -> None:
     assert wire.read_event(ServerSentEvent("state", data)) == wire.StreamEvent("state", None)
 
