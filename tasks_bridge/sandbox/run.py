@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from tasks_bridge.sandbox.host import Host
 from tasks_bridge.sandbox.sandbox import Sandbox
@@ -23,6 +24,7 @@ def serve(
     latency_s: float = 0.0,
     heartbeat_s: float = 15.0,
     public_url: str | None = None,
+    state: str | Path | None = None,
     announce: Callable[[str], None] = print,
 ) -> None:
     """
@@ -45,6 +47,7 @@ def serve(
         latency_s=latency_s,
         heartbeat_s=heartbeat_s,
         public_url=public_url,
+        state=state,
     )
     asyncio.run(_serve(sandbox, host, port, announce))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -14,10 +15,11 @@ from aiohttp import web
 from tasks_bridge.sandbox.account_routes import add_account_routes
 from tasks_bridge.sandbox.callbacks import Callbacks
 from tasks_bridge.sandbox.control import add_control_routes
-from tasks_bridge.sandbox.dispatcher import Dispatcher
+from tasks_bridge.sandbox.dispatcher import Dispatcher, Entry
 from tasks_bridge.sandbox.faults import FaultBook
 from tasks_bridge.sandbox.file_routes import add_file_routes
 from tasks_bridge.sandbox.gate import Gate
+from tasks_bridge.sandbox.journal import Journal
 from tasks_bridge.sandbox.script import parse_fault
 from tasks_bridge.sandbox.stream import Streams
 from tasks_bridge.sandbox.task_routes import add_task_routes
@@ -40,6 +42,7 @@ class Sandbox:
         concurrency: Submits and streams the account may have in flight, over all keys; None is no limit.
         latency_s: Added to every submit, query and cancel.
         heartbeat_s: Seconds between comments on an idle stream.
+        state: File in which the tasks survive a restart; None keeps them in memory only.
         public_url: Where clients reach the files; None takes the host each submit was sent to.
 
     Not for the open internet: the control API under ``/_sandbox`` asks for no key.
@@ -55,6 +58,7 @@ class Sandbox:
         latency_s: float = 0.0,
         heartbeat_s: float = 15.0,
         public_url: str | None = None,
+        state: str | Path | None = None,
     ) -> None:
         if not 0 < speed < float("inf"):
             raise ValueError("speed must be a number above 0")
@@ -63,6 +67,10 @@ class Sandbox:
         self.concurrency = concurrency
         self.latency_s = latency_s
         self.public_url = public_url.rstrip("/") if public_url is not None else None
+        self.journal = Journal(Path(state)) if state is not None else None
+        if self.journal is not None:
+            for task in self.journal.read():
+                self.dispatcher.add(task)
         self.counts: Counter[str] = Counter()
         self.faults = FaultBook()
         self.in_flight = 0
@@ -149,14 +157,26 @@ class Sandbox:
         self.heal()
         self.callbacks.forget()
         self.dispatcher.reset()
+        if self.journal is not None:
+            self.journal.clear()
         self.counts.clear()
+
+    def decided(self, entry: Entry) -> None:
+        """
+        Act on a task whose course is new or has changed: keep it, call back at its end, tell its streams.
+        """
+        if self.journal is not None:
+            self.journal.write(entry.task)
+        self.callbacks.expect(entry)
+        self.streams.wake(entry.task.task_id)
 
     async def _background(self, app: web.Application) -> AsyncIterator[None]:
         del app
         self.streams.open()
         await self.callbacks.start()
         for entry in self.dispatcher.entries.values():
-            if not entry.callbacks:
+            # What ended while nobody served may have been delivered before: at most once.
+            if not entry.callbacks and entry.task.ended_s > self.now_s():
                 self.callbacks.expect(entry)
         yield
         await self.callbacks.stop()

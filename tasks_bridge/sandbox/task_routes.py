@@ -50,7 +50,7 @@ class _TaskRoutes:
             now_s = sandbox.now_s()
             entry, is_new = dispatcher.submit(owner, submission, now_s=now_s, base_url=base_url)
             if is_new:
-                sandbox.callbacks.expect(entry)
+                sandbox.decided(entry)
             else:
                 sandbox.counts["duplicate_submits"] += 1
             # A first submit always answers `pending`, however short the task.
@@ -83,8 +83,7 @@ class _TaskRoutes:
             await self._gate.delay()
             now_s = self._sandbox.now_s()
             if entry.task.cancel(now_s):
-                self._sandbox.callbacks.expect(entry)
-                self._sandbox.streams.wake(entry.task.task_id)
+                self._sandbox.decided(entry)
             return self._gate.json(entry.task.view(now_s))
 
         return await self._spoil_or(request, entry, "cancel", work)

@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -35,7 +36,7 @@ class SandboxServer:
 
     Args:
         port: 0 takes a free one.
-        speed, seed, keys, concurrency, latency_s, heartbeat_s, public_url: As for `Sandbox`.
+        speed, seed, keys, concurrency, latency_s, heartbeat_s, public_url, state: As for `Sandbox`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SandboxServer:
         latency_s: float = 0.0,
         heartbeat_s: float = 15.0,
         public_url: str | None = None,
+        state: str | Path | None = None,
     ) -> None:
         self.sandbox = Sandbox(
             speed=speed,
@@ -59,6 +61,7 @@ class SandboxServer:
             latency_s=latency_s,
             heartbeat_s=heartbeat_s,
             public_url=public_url,
+            state=state,
         )
         self._host = Host(self.sandbox, host, port)
         self._loop: asyncio.AbstractEventLoop | None = None
