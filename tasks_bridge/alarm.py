@@ -37,7 +37,7 @@ TROUBLE_WAIT_S: Final = 2.0
 """Pause after Redis or the broker could not be reached."""
 
 
-class Alarm(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
+class Alarm(bootsteps.StartStopStep):
     """Runs the alarm thread while the consumer has its connection, and makes the worker read the poll queue."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -135,7 +135,8 @@ class AlarmThread(threading.Thread):
 
     def _queued(self, connection: Connection) -> int:
         try:
-            declared = connection.default_channel.queue_declare(queue=self._bridge.settings.queue, passive=True)
+            channel: Any = connection.default_channel
+            declared = channel.queue_declare(queue=self._bridge.settings.queue, passive=True)
         except connection.channel_errors:
             # Redis: an empty queue is no key. AMQP: somebody deleted it, publishing declares it, the channel is lost
             if connection.transport.driver_type == "amqp":

@@ -112,22 +112,22 @@ def _decide(view: View, action: Action, answer: RemoteTask | BridgeError) -> Ste
 
 async def _ask(bridge: Bridge, lease: Lease, action: Action) -> RemoteTask | BridgeError:
     remote_id = lease.record.remote_id
-    identifier = {"out_task_id": lease.job_id} if remote_id is None else {"task_id": remote_id}
+    out_task_id = lease.job_id if remote_id is None else None
     try:
         client = bridge.client(lease.record.key)
         match action:
             case Action.SUBMIT:
                 return await client.submit_bytes(lease.body or b"")
             case Action.CANCEL:
-                answer = await _caught(client.cancel(**identifier))
+                answer = await _caught(client.cancel(remote_id, out_task_id=out_task_id))
                 if isinstance(answer, ApiStatusError) and not isinstance(answer, NotFound):
                     # perhaps it can't be cancelled because it is over
-                    state = await _caught(client.query(**identifier))
+                    state = await _caught(client.query(remote_id, out_task_id=out_task_id))
                     if isinstance(state, RemoteTask) and state.is_terminal:
                         return state
                 return answer
             case _:
-                return await client.query(**identifier)
+                return await client.query(remote_id, out_task_id=out_task_id)
     except BridgeError as error:
         return error
 

@@ -2,7 +2,7 @@
 `revoke` as durable cancellation, on both of its ends.
 
 On the caller's end (`AsyncResult.revoke`, ``app.control.revoke``, Flower's button with this app) the wish goes to the
-store first, so it holds although no worker may be up. On the worker's end it is for those who broadcast without this app.
+store first, so it holds although no worker may be up. The worker's end serves those who broadcast without this app.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
-    from celery.app.control import Control
     from celery.worker import WorkController
 
 _COMMANDS = ("revoke", "terminate")
@@ -27,7 +26,7 @@ _COMMANDS = ("revoke", "terminate")
 
 def durable_revoke(app: Celery) -> None:
     """Make this app's `control.revoke` cancel jobs in the store, and broadcast for the other tasks as ever."""
-    control: Control = app.control
+    control: Any = app.control
     broadcast = control.revoke
 
     def revoke(task_id: str | list[str], *args: Any, **kwargs: Any) -> Any:
@@ -37,7 +36,7 @@ def durable_revoke(app: Celery) -> None:
     control.revoke = revoke
 
 
-class RevokeCommand(bootsteps.Step):  # type: ignore[misc]  # Celery is untyped
+class RevokeCommand(bootsteps.Step):
     """Worker bootstep: teaches the remote-control commands that end tasks the same."""
 
     requires = ()

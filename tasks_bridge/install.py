@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -35,10 +35,11 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
         SettingsError: A setting is wrong.
     """
     settings = _with_app_redis(app, settings or Settings())
-    if not app.conf.broker_url:
-        app.conf.broker_url = settings.broker
-    if not app.conf.result_backend:
-        app.conf.result_backend = settings.backend
+    conf: Any = app.conf
+    if not conf.broker_url:
+        conf.broker_url = settings.broker
+    if not conf.result_backend:
+        conf.result_backend = settings.backend
     client = connect(settings.redis_url.get_secret_value())
     store = RedisStore(client, namespace=settings.namespace, keep_body=settings.keep_prompt)
     bridge = Bridge(app, settings, store)
@@ -56,6 +57,6 @@ def _with_app_redis(app: Celery, settings: Settings) -> Settings:
     if "redis_url" in settings.model_fields_set:
         return settings
     for url in (app.conf.result_backend, app.conf.broker_url):
-        if isinstance(url, str) and url.startswith(_REDIS_SCHEMES):
+        if url and url.startswith(_REDIS_SCHEMES):
             return settings.model_copy(update={"redis_url": SecretStr(url.replace("redis+socket://", "unix://"))})
     return settings

@@ -146,4 +146,4 @@ def statuses(job_ids: Iterable[str], *, app: Celery | None = None) -> dict[str, 
     """The status of each job in one round trip; None for an unknown id."""
     ids = list(job_ids)
     entries = bridge_of(app).store.get(ids)
-    return {job_id: entry and entry.state for job_id, entry in zip(ids, entries, strict=True)}
+    return {job_id: entry.state if entry else None for job_id, entry in zip(ids, entries, strict=True)}

@@ -11,7 +11,7 @@ import functools
 import inspect
 import logging
 import threading
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 import redis
 from celery import current_task
@@ -55,7 +55,7 @@ def once(body: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        task = current_task
+        task: Any = current_task
         if not task or task.request.id is None or task.request.is_eager:
             return body(*args, **kwargs)
         bridge = bridge_of(task.app)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery import Celery
-    from celery.canvas import Signature
     from celery.result import AsyncResult
 
     from tasks_bridge.record import JobRecord
@@ -33,7 +32,7 @@ _TRANSIENT: Final = frozenset({"producer", "publisher", "connection", "router", 
 
 def publish_generate(
     app: Celery, job_id: str, record: JobRecord, *, add_to_parent: bool = False, **once: Any
-) -> AsyncResult:
+) -> AsyncResult[Any]:
     """
     Publish the job's `generate` message, with the options it was first called with.
 
@@ -50,7 +49,7 @@ def publish_generate(
     options = {"argsrepr": describe_args(record.model), "kwargsrepr": "{}", **_thaw(record.options), **once}
     # the base class's: our own apply_async registers a job and ends up here
     return Task.apply_async(
-        app.tasks[GENERATE], args=[record.model], task_id=job_id, add_to_parent=add_to_parent, **options
+        app.tasks[GENERATE], args=(record.model,), task_id=job_id, add_to_parent=add_to_parent, **options
     )
 
 
@@ -62,7 +61,7 @@ def publish_poll(app: Celery, queue: str, job_ids: Sequence[str], **once: Any) -
         kombu.exceptions.OperationalError: The broker can't be reached.
     """
     Task.apply_async(
-        app.tasks[POLL], args=[list(job_ids)], queue=queue, ignore_result=True, add_to_parent=False, **once
+        app.tasks[POLL], args=(list(job_ids),), queue=queue, ignore_result=True, add_to_parent=False, **once
     )
 
 
@@ -95,8 +94,9 @@ def _thaw(options: dict[str, Any]) -> dict[str, Any]:
     return thawed
 
 
-def _with_id(app: Celery, signature: Signature | dict[str, Any]) -> Signature:
-    frozen = maybe_signature(signature, app=app).clone()
+def _with_id(app: Celery, signature: Any) -> Any:
+    frozen: Any = maybe_signature(signature, app=app)
+    frozen = frozen.clone()
     if isinstance(frozen, group) or "task_id" not in frozen.options:
         frozen.freeze()
     return frozen

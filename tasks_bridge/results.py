@@ -52,14 +52,14 @@ class Results:
         """
         if not reports:
             return
-        backend = self._app.backend
-        if isinstance(backend, RedisBackend) and backend.serializer == "json" and not _compresses(backend):
+        backend: Any = self._app.backend
+        if _is_plain_redis(backend):
             self._write_redis(backend, reports)
         else:
             for report in reports:
                 backend.store_result(report.job_id, report.info, report.state)
 
-    def _write_redis(self, backend: RedisBackend, reports: Sequence[Report]) -> None:
+    def _write_redis(self, backend: Any, reports: Sequence[Report]) -> None:
         arguments: list[str | int] = [int(backend.expires or 0)]
         for report in reports:
             arguments += (_entry(report), report.token)
@@ -86,5 +86,9 @@ def _entry(report: Report) -> str:
     )
 
 
-def _compresses(backend: RedisBackend) -> bool:
-    return bool(getattr(backend, "compression", None))
+def _is_plain_redis(backend: Any) -> bool:
+    """Whether entries are JSON text in Redis, which the script can read; ``result_compression`` hides it."""
+    if not isinstance(backend, RedisBackend):
+        return False
+    options: Any = backend
+    return options.serializer == "json" and not getattr(options, "compression", None)

@@ -1,5 +1,5 @@
 """
-The life of a job as decisions: what to do next, and what an answer means. Pure; workers and the inline runner act on it.
+The life of a job as decisions: what to do next, and what an answer means. Pure; workers and `inline` act on it.
 
 `next_action` looks at a leased job and names one action. The three ``after_*`` functions take what came of it, an
 answer or an error, and return the `Step` to write back. Which error means what is the table of the design, "HTTP
@@ -40,6 +40,9 @@ LOOKUP_AFTER_S: Final = 300.0
 How long the same submit may be repeated blindly; after a longer gap ByteSpike is asked first whether it has the task.
 Source: contract, section 14 (how long `out_task_id` is remembered).
 """
+
+TROUBLE_AFTER: Final = 3
+"""Failures in a row after which an operator should read about them."""
 
 CONCURRENCY_WAIT_S: Final = (1.0, 3.0)
 """Wait after a 429 for too many requests at once. Source: contract, section 8."""
@@ -302,7 +305,9 @@ def _unread(view: View, error: BridgeError) -> Step:
         # never sooner than a good answer would have been asked for again
         wait_s = view.until_deadline(max(view.countdown_s(), view.backoff_s(failures)))
     operator = isinstance(error, AuthenticationError | PermissionDenied | SettingsError)
-    return Step(view.state, record, wait_s, f"read {failures} failed: {error}", is_trouble=operator or failures >= 3)
+    return Step(
+        view.state, record, wait_s, f"read {failures} failed: {error}", is_trouble=operator or failures >= TROUBLE_AFTER
+    )
 
 
 def _refused(view: View, error: BridgeError) -> Step:
@@ -316,7 +321,7 @@ def _insist(view: View, record: JobRecord, reason: str) -> Step:
     failures = record.failures + 1
     record = record.but(failures=failures)
     wait_s = min(view.backoff_s(failures), view.settings.poll_max_s)
-    return Step(view.state, record, wait_s, reason, is_trouble=failures >= 3)
+    return Step(view.state, record, wait_s, reason, is_trouble=failures >= TROUBLE_AFTER)
 
 
 def _nothing_to_cancel(view: View) -> Step:

@@ -7,30 +7,29 @@ the outcome, and Celery does the rest. In between Celery knows nothing of the jo
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
-from celery import Task, current_app, shared_task, states
+from celery import Task, current_app, shared_task
 from celery.exceptions import Ignore
 from celery.utils import uuid
-from celery.utils.time import maybe_iso8601
 from kombu.exceptions import OperationalError
 
-from tasks_bridge import events, facts, steps
+from tasks_bridge import facts
 from tasks_bridge.attend import attend
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import ApiError, BridgeError, InvalidRequest, JobConflict, JobError, StoreError
-from tasks_bridge.events import GENERATE, POLL, Change
+from tasks_bridge.events import GENERATE, POLL
+from tasks_bridge.finish import OutcomesOnly, finish, finished
 from tasks_bridge.inline import run_inline
+from tasks_bridge.order import Order, parse_order, start_delay_s, submit_by
 from tasks_bridge.publish import freeze, publish_generate
-from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState, request_digest
-from tasks_bridge.settings import DEFAULT_KEY, Settings
+from tasks_bridge.record import JobRecord, JobState
+from tasks_bridge.settings import Settings
 from tasks_bridge.store import Lease, Purpose
-from tasks_bridge.wire import check_out_task_id, submit_body
+from tasks_bridge.wire import check_out_task_id
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -62,10 +61,8 @@ class Generate(Task):
     track_started = False  # Celery's STARTED would hide the remote state
     typing = False  # the arguments are checked below, with better messages
     abstract = True
-    finishing: ClassVar[dict[str, Finishing]] = {}
-    """Jobs between the return of `generate` and `after_return`, in this process."""
 
-    def apply_async(
+    def apply_async(  # noqa: PLR0917 - Celery's signature
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -75,7 +72,7 @@ class Generate(Task):
         link_error: Any = None,
         shadow: str | None = None,
         **options: Any,
-    ) -> AsyncResult:
+    ) -> AsyncResult[Any]:
         """
         Start a job; everything in Celery's `apply_async` works, and the same id with the same request is the same job.
 
@@ -87,23 +84,26 @@ class Generate(Task):
             SettingsError: There is no such API key, or Redis would evict jobs.
             StoreError: Redis can't be reached. Nothing is queued.
         """
-        app = self._get_app()
+        app: Any = self.app
         job_id = check_out_task_id(uuid() if task_id is None else task_id)
-        options = {**self._get_exec_options(), **options}
+        task: Any = self  # what follows is Celery's own, which its type stubs leave out
+        options = {**task._get_exec_options(), **options}  # noqa: SLF001
         options.update(link=link, link_error=link_error, shadow=shadow)
         options.setdefault("ignore_result", self.ignore_result)
         order = parse_order(args, kwargs)
         body = order.body(job_id)
         if app.conf.task_always_eager:
-            return super().apply_async(args, kwargs, task_id=job_id, producer=producer, **options)
+            plain: Any = Task.apply_async
+            eager: AsyncResult[Any] = plain(task, args, kwargs, job_id, producer, **options)
+            return eager
         bridge = bridge_of(app)
         bridge.settings.key(order.key)
         bridge.check()
         now = bridge.store.now()
-        delay_s = _delay_s(options.pop("countdown", None), options.pop("eta", None))
-        submit_by = _moment(options.pop("expires", None), now)
+        delay_s = start_delay_s(options.pop("countdown", None), options.pop("eta", None), app.timezone)
         record = order.record(body, bridge.settings, now=now, delay_s=delay_s).but(
-            submit_by=submit_by, options=freeze(app, _with_parent(app, job_id, options))
+            submit_by=submit_by(options.pop("expires", None), now, app.timezone),
+            options=freeze(app, _with_parent(app, job_id, options)),
         )
         lease_s = bridge.settings.lease_s
         known = bridge.store.register(job_id, record, body, delay_s=delay_s or lease_s, published=not delay_s)
@@ -122,41 +122,19 @@ class Generate(Task):
         except OperationalError as error:
             log.warning("job %s is registered, but the broker can't be reached yet: %s", job_id, error)
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802 - Celery's name
         """The handle on Celery's side."""
-        return self._get_app().AsyncResult(task_id, task_name=self.name, **kwargs)
+        handle: AsyncResult[Any] = self.app.AsyncResult(task_id, task_name=self.name, **kwargs)
+        return handle
 
-    @property
+    @property  # type: ignore[misc]  # read-only: an app's backend is set on the app
     def backend(self) -> Any:
         """The result backend, which lets only the job's own outcome count as its failure."""
-        return _Outcomes(super().backend)
+        return OutcomesOnly(super().backend)
 
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+    def after_return(  # noqa: PLR0917 - Celery's signatureself, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Once Celery has stored the outcome and published the callbacks: take the job off the schedule."""
-        finishing = self.finishing.pop(task_id, None)
-        if finishing is not None:
-            finishing.end()
-
-
-class _Outcomes:
-    """
-    A result backend seen through one filter.
-
-    Celery marks a task as failed for its own troubles as well: a pool process was lost, a time limit hit, a callback
-    could not be published. None of these is how the job ended; the store has it, and the lease brings it back.
-    """
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> None:
-        if isinstance(exc, BridgeError):
-            self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
-        else:
-            log.warning("job %s: left to its lease, which brings it back: %r", task_id, exc)
+        finished(task_id)
 
 
 class Poll(Task):
@@ -168,7 +146,7 @@ class Poll(Task):
     acks_late = False
     abstract = True
 
-    def apply_async(
+    def apply_async(  # type: ignore[override]  # it writes a due time, there is no message and no result
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -178,7 +156,7 @@ class Poll(Task):
     ) -> None:
         """Have the jobs looked at in *countdown* seconds (now, if None), unless that happens sooner anyway."""
         job_ids = [str(job_id) for job_id in ((kwargs or {}).get("job_ids") or (args or [[]])[0])]
-        bridge_of(self._get_app()).store.touch(job_ids, countdown or 0.0)
+        bridge_of(self.app).store.touch(job_ids, countdown or 0.0)
 
 
 @shared_task(bind=True, base=Generate, name=GENERATE)
@@ -225,7 +203,7 @@ def generate(
     if lease is None:
         # somebody else works on it, it waits in the store, or it has been handed to the reactor
         raise Ignore
-    return _finish(bridge, self, lease)
+    return finish(bridge, self, lease)
 
 
 @shared_task(base=Poll, name=POLL)
@@ -235,64 +213,6 @@ def poll(job_ids: list[str]) -> None:
     leases = bridge.store.begin(job_ids, Purpose.POLL, bridge.settings.lease_s)
     if leases:
         bridge.reactor.run(attend(bridge, leases), wait_s=SLOT_S)
-
-
-class Order:
-    """The arguments of one `generate`, checked."""
-
-    def __init__(
-        self,
-        model: Any,
-        params: Any = None,
-        *,
-        deadline_s: float | None = None,
-        key: str | None = None,
-    ) -> None:
-        if deadline_s is not None and not (
-            isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool) and 0 < deadline_s < float("inf")
-        ):
-            raise InvalidRequest(f"deadline_s must be a positive number of seconds, not {deadline_s!r}")
-        if key is not None and not isinstance(key, str):
-            raise InvalidRequest(f"key must be the alias of an API key, not a {type(key).__name__}")
-        if params is None:
-            raise InvalidRequest("params is missing: generate(model, params)")
-        self.model = model
-        self.params = params
-        self.deadline_s = None if deadline_s is None else float(deadline_s)
-        self.key = DEFAULT_KEY if key is None else key
-
-    def body(self, job_id: str) -> bytes:
-        """The submit request's bytes. Raises InvalidRequest."""
-        return submit_body(self.model, self.params, out_task_id=job_id)
-
-    def record(self, body: bytes, settings: Settings, *, now: float, delay_s: float) -> JobRecord:
-        """The job's first record."""
-        return JobRecord(
-            version=RECORD_VERSION,
-            model=self.model,
-            key=self.key,
-            digest=request_digest(body, self.key),
-            created_at=now,
-            starts_at=now + delay_s,
-            deadline_s=settings.deadline_s if self.deadline_s is None else self.deadline_s,
-        )
-
-
-def parse_order(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Order:
-    """
-    Check the arguments of a call.
-
-    Raises:
-        InvalidRequest: They don't fit ``generate(model, params, *, deadline_s=None, key=None)``.
-    """
-    try:
-        return Order(*(args or ()), **(kwargs or {}))
-    except TypeError as error:
-        raise InvalidRequest(
-            "The arguments don't fit generate(model, params, *, deadline_s=None, key=None): "
-            f"{str(error).removeprefix('Order.__init__() ')}. "
-            "In the middle of a chain use generate.si(…), which takes no result from the step before"
-        ) from None
 
 
 def _generate_inline(
@@ -305,7 +225,7 @@ def _generate_inline(
     order = Order(model, params, deadline_s=deadline_s, key=key)
     job_id = str(task.request.id or uuid())
     body = order.body(job_id)
-    now = datetime.now(UTC).timestamp()
+    now = time.time()
     return run_inline(settings, job_id, order.record(body, settings, now=now, delay_s=0.0), body)
 
 
@@ -347,72 +267,6 @@ def _adopt(bridge: Bridge, task: Generate, job_id: str, arguments: tuple[Any, An
     bridge.store.register(job_id, record, body, delay_s=bridge.settings.lease_s, published=True)
 
 
-def _finish(bridge: Bridge, task: Generate, lease: Lease) -> dict[str, Any]:
-    """
-    Return or raise the outcome: Celery stores it and publishes the callbacks, then `after_return` ends the job.
-
-    A worker that dies in between is followed by another finish, with the same callbacks under the same ids. The one
-    case in which that is known to be needless, Celery having stored a success after publishing all, is left out.
-    """
-    job_id, state, record = lease.job_id, lease.state, lease.record
-    if lease.claims and not record.options.get("chord") and _is_stored(task, job_id):
-        _end(bridge, lease)
-        raise Ignore
-    task.finishing[job_id] = Finishing(bridge, lease)
-    if state is JobState.COMPLETED:
-        return record.remote or {}
-    error = steps.failure(job_id, state, record)
-    if state is JobState.CANCELLED:
-        _revoke(bridge, task, lease, error)
-    raise error
-
-
-def _revoke(bridge: Bridge, task: Generate, lease: Lease, error: BridgeError) -> NoReturn:
-    """End as Celery ends revoked tasks, but with errbacks, chord and chain told."""
-    ignore_result = bool(lease.record.options.get("ignore_result"))
-    task.backend.mark_as_failure(
-        lease.job_id, error, request=task.request, store_result=not ignore_result, state=states.REVOKED
-    )
-    events.send(bridge.app, [Change(lease.job_id, lease.state, lease.record)])
-    task.after_return(states.REVOKED, error, lease.job_id, (), {}, None)
-    raise Ignore
-
-
-def _end(bridge: Bridge, lease: Lease) -> None:
-    try:
-        bridge.store.end(lease, bridge.settings.result_ttl_s)
-    except StoreError as error:
-        log.warning("job %s: is over, but not off the schedule yet: %s", lease.job_id, error)
-
-
-class Finishing:
-    """A lease that holds while Celery publishes the callbacks, which takes long only if broker or backend hang."""
-
-    MOST_RENEWALS = 20
-    """Bounded, so that a finish that never comes to its end is repeated elsewhere."""
-
-    def __init__(self, bridge: Bridge, lease: Lease) -> None:
-        self._bridge = bridge
-        self._lease = lease
-        self._stop = bridge.reactor.start(self._renew())
-
-    def end(self) -> None:
-        """Celery has done its part."""
-        self._stop()
-        _end(self._bridge, self._lease)
-
-    async def _renew(self) -> None:
-        lease_s = self._bridge.settings.lease_s
-        for _ in range(self.MOST_RENEWALS):
-            await asyncio.sleep(lease_s / 3)
-            with suppress(StoreError):
-                await self._bridge.reactor.blocking(self._bridge.store.renew, [self._lease], lease_s)
-
-
-def _is_stored(task: Generate, job_id: str) -> bool:
-    return bool(task.AsyncResult(job_id).state == states.SUCCESS)
-
-
 def _report_queued(bridge: Bridge, job_id: str, record: JobRecord, now: float) -> None:
     if record.options.get("ignore_result"):
         return
@@ -432,29 +286,3 @@ def _with_parent(app: Any, job_id: str, options: dict[str, Any]) -> dict[str, An
         if app.conf.task_inherit_parent_priority:
             options.setdefault("priority", (parent.request.delivery_info or {}).get("priority"))
     return {**found, **{name: value for name, value in options.items() if value is not None}}
-
-
-def _delay_s(countdown: float | None, eta: datetime | str | None) -> float:
-    if eta is not None:
-        return max(_since_epoch(eta) - datetime.now(UTC).timestamp(), 0.0)
-    if countdown is None:
-        return 0.0
-    if isinstance(countdown, bool) or not isinstance(countdown, int | float) or not countdown < float("inf"):
-        raise InvalidRequest(f"countdown must be a number of seconds, not {countdown!r}")
-    return max(float(countdown), 0.0)
-
-
-def _moment(expires: float | datetime | str | None, now: float) -> float | None:
-    if expires is None:
-        return None
-    if isinstance(expires, int | float):
-        return now + expires
-    return now + _since_epoch(expires) - datetime.now(UTC).timestamp()
-
-
-def _since_epoch(moment: datetime | str) -> float:
-    try:
-        parsed: datetime = maybe_iso8601(moment)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=current_app.timezone)).timestamp()
-    except (ValueError, TypeError, AttributeError):
-        raise InvalidRequest(f"eta and expires must be datetimes or ISO 8601 text, not {moment!r}") from None

@@ -1,0 +1,1 @@
+"""The ready-made deployment of tasks-bridge."""

@@ -48,7 +48,7 @@ class MemoryStore:
                 again = job.record == record and (job.token, job.phase, job.claims) == (0, phase, 0)
                 return Registered(again, job.state, job.record)
             self._jobs[job_id] = _Job(JobState.QUEUED, record, body, self.clock() + delay_s, phase)
-            return Registered(True, JobState.QUEUED, record)
+            return Registered(is_new=True, state=JobState.QUEUED, record=record)
 
     def claim(self, limit: int, lease_s: float) -> list[Claim]:
         """See `Store.claim`."""

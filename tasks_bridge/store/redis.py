@@ -3,18 +3,20 @@ The store in Redis 7+ or Valkey 8+.
 
 Keys, all under the prefix ``{<namespace>}:``, whose braces keep a namespace in one slot of a Redis Cluster:
 
-==================  ===========  =================================================================  ====================
-key                 type         content                                                            expires
-==================  ===========  =================================================================  ====================
-``due``             sorted set   job id, scored by its due time (s since the epoch)                 members leave at the end
-``job:<id>``        hash         ``state``: `JobState`; ``record``: `JobRecord` as JSON;            ``result_ttl_s`` after
-                                 ``lease``: ``<token>:<phase>:<claims>`` with phase ``w`` waiting,  the end
-                                 ``c`` claimed, ``l`` leased, ``e`` ended; ``cancel``: reason,
-                                 once asked for
-``body:<id>``       string       the submit request's bytes, prompt included                        deleted once accepted,
-                                                                                                    or with the job
-``notice:<id>``     channel      the job's facts as JSON, at each change                            -
-==================  ===========  =================================================================  ====================
+=============  ===========  ================================================================  ==================
+key            type         content                                                           expires
+=============  ===========  ================================================================  ==================
+``due``        sorted set   job id, scored by its due time (s since the epoch)                members leave at
+                                                                                              the end
+``job:<id>``   hash         ``state``: `JobState`; ``record``: `JobRecord` as JSON;           ``result_ttl_s``
+                            ``lease``: ``<token>:<phase>:<claims>`` with phase ``w``          after the end
+                            waiting, ``c`` claimed, ``l`` leased, ``e`` ended; ``cancel``:
+                            the reason, once asked for
+``body:<id>``  string       the submit request's bytes, prompt included                       deleted once
+                                                                                              accepted, or with
+                                                                                              the job
+``notice:``    channel      followed by the job's id: its facts as JSON, at each change       -
+=============  ===========  ================================================================  ==================
 
 Open jobs never expire. Each operation is one Lua script in ``lua/``; what happens if it runs twice stands at its top.
 A process that dies before a script changed nothing; after it, the due time that the script left brings the job back.

@@ -1,0 +1,122 @@
+"""The end of a job as Celery's: return or raise the outcome once, and take the job off the schedule after that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from celery import states
+from celery.exceptions import Ignore
+
+from tasks_bridge import events, steps
+from tasks_bridge.errors import BridgeError, StoreError
+from tasks_bridge.events import Change
+from tasks_bridge.record import JobState
+
+if TYPE_CHECKING:
+    from celery import Task
+
+    from tasks_bridge.bridge import Bridge
+    from tasks_bridge.store import Lease
+
+log = logging.getLogger("tasks_bridge.jobs")
+
+_finishing: Final[dict[str, Finishing]] = {}
+"""Jobs of this process between the return of `generate` and Celery's `after_return`."""
+
+
+def finish(bridge: Bridge, task: Task[Any, Any], lease: Lease) -> dict[str, Any]:
+    """
+    Return or raise the outcome: Celery stores it and publishes the callbacks, then `after_return` ends the job.
+
+    A worker that dies in between is followed by another finish, with the same callbacks under the same ids. The one
+    case in which that is known to be needless, Celery having stored a success after publishing all, is left out.
+    """
+    job_id, state, record = lease.job_id, lease.state, lease.record
+    if lease.claims and not record.options.get("chord") and _is_stored(task, job_id):
+        _end(bridge, lease)
+        raise Ignore
+    _finishing[job_id] = Finishing(bridge, lease)
+    if state is JobState.COMPLETED:
+        return record.remote or {}
+    error = steps.failure(job_id, state, record)
+    if state is JobState.CANCELLED:
+        _revoke(bridge, task, lease, error)
+    raise error
+
+
+def finished(job_id: str) -> None:
+    """Celery has stored the outcome and published the callbacks: take the job off the schedule."""
+    finishing = _finishing.pop(job_id, None)
+    if finishing is not None:
+        finishing.end()
+
+
+def _revoke(bridge: Bridge, task: Task[Any, Any], lease: Lease, error: BridgeError) -> NoReturn:
+    """End as Celery ends revoked tasks, but with errbacks, chord and chain told."""
+    ignore_result = bool(lease.record.options.get("ignore_result"))
+    task.backend.mark_as_failure(
+        lease.job_id, error, request=task.request, store_result=not ignore_result, state=states.REVOKED
+    )
+    events.send(bridge.app, [Change(lease.job_id, lease.state, lease.record)])
+    finished(lease.job_id)
+    raise Ignore
+
+
+def _end(bridge: Bridge, lease: Lease) -> None:
+    try:
+        bridge.store.end(lease, bridge.settings.result_ttl_s)
+    except StoreError as error:
+        log.warning("job %s: is over, but not off the schedule yet: %s", lease.job_id, error)
+
+
+class Finishing:
+    """A lease that holds while Celery publishes the callbacks, which takes long only if broker or backend hang."""
+
+    MOST_RENEWALS = 20
+    """Bounded, so that a finish that never comes to its end is repeated elsewhere."""
+
+    def __init__(self, bridge: Bridge, lease: Lease) -> None:
+        self._bridge = bridge
+        self._lease = lease
+        self._stop = bridge.reactor.start(self._renew())
+
+    def end(self) -> None:
+        """Celery has done its part."""
+        self._stop()
+        _end(self._bridge, self._lease)
+
+    async def _renew(self) -> None:
+        lease_s = self._bridge.settings.lease_s
+        for _ in range(self.MOST_RENEWALS):
+            await asyncio.sleep(lease_s / 3)
+            with suppress(StoreError):
+                await self._bridge.reactor.blocking(self._bridge.store.renew, [self._lease], lease_s)
+
+
+def _is_stored(task: Task[Any, Any], job_id: str) -> bool:
+    return bool(task.AsyncResult(job_id).state == states.SUCCESS)
+
+
+class OutcomesOnly:
+    """
+    A result backend seen through one filter.
+
+    Celery marks a task as failed for its own troubles as well: a pool process was lost, a time limit hit, a callback
+    could not be published. None of these is how the job ended; the store has it, and the lease brings it back.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> None:
+        """Celery's hook: passed on for the job's own outcome, dropped for everything else."""
+        if isinstance(exc, BridgeError):
+            self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
+        else:
+            log.warning("job %s: left to its lease, which brings it back: %r", task_id, exc)
