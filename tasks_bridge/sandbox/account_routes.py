@@ -25,9 +25,7 @@ def add_account_routes(app: web.Application, gate: Gate) -> None:
         capabilities = set(request.query.getall("capability", []))
         family = request.query.get("family")
         rows = [
-            _row(model)
-            for model in CATALOGUE
-            if capabilities <= {_TAGS[model.kind]} and family in (None, model.family)
+            _row(model) for model in CATALOGUE if capabilities <= {_TAGS[model.kind]} and family in (None, model.family)
         ]
         return gate.json({"object": "list", "data": rows})
 

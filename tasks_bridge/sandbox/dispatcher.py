@@ -94,9 +94,7 @@ class Dispatcher:
             (owner, submission.out_task_id or submission.digest), FaultBook(submission.script.faults, now_s)
         )
 
-    def submit(
-        self, owner: str, submission: Submission, *, now_s: float, base_url: str
-    ) -> tuple[Entry, bool]:
+    def submit(self, owner: str, submission: Submission, *, now_s: float, base_url: str) -> tuple[Entry, bool]:
         """
         Create a task, or find the one that was created under the same ``out_task_id``.
 
@@ -154,10 +152,8 @@ class Dispatcher:
             raise invalid_param("exactly one of task_id or out_task_id is required")
         if not isinstance(task_id or out_task_id, str):
             raise invalid_param("task_id and out_task_id must be strings")
-        if task_id:
-            entry = self.entries.get(str(task_id))
-        else:
-            entry = self._by_out_task_id.get((owner, str(out_task_id)))
+        by_own_id = (owner, str(out_task_id))
+        entry = self.entries.get(str(task_id)) if task_id else self._by_out_task_id.get(by_own_id)
         if entry is None or entry.task.owner != owner:
             raise task_not_found()
         return entry

@@ -81,8 +81,6 @@ async def wait_while_connected(request: web.Request, at_most_s: float | None) ->
 
 
 async def _send_half(request: web.Request, body: bytes) -> None:
-    response = web.StreamResponse(
-        headers={"Content-Type": "application/json", "Content-Length": str(len(body))}
-    )
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
     await response.prepare(request)
     await response.write(body[: len(body) // 2])

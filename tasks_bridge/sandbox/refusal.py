@@ -42,9 +42,7 @@ class Refusal(Exception):
     Source: contract, section 8.
     """
 
-    def __init__(
-        self, status: int, code: str | None, message: str, headers: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, code: str | None, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, code, message)
         self.status = status
         self.code = code

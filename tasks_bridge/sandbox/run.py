@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from tasks_bridge.sandbox.host import Host
@@ -25,13 +26,13 @@ def serve(
     heartbeat_s: float = 15.0,
     public_url: str | None = None,
     state: str | Path | None = None,
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = partial(print, flush=True),
 ) -> None:
     """
     Serve until SIGINT or SIGTERM, which stop it at once. Call it from the main thread.
 
     Args:
-        announce: Receives one line with the URL once connections are accepted.
+        announce: Receives one line with the URL once connections are accepted; printed at once by default.
         port: 0 takes a free one.
 
     The other parameters are those of `Sandbox`.

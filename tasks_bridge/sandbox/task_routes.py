@@ -96,9 +96,7 @@ class _TaskRoutes:
             self._sandbox.counts[f"faults:{fault.kind}"] += 1
         return await self._sandbox.streams.serve(request, entry, fault)
 
-    async def _spoil_or(
-        self, request: web.Request, entry: Entry, place: str, work: Work
-    ) -> web.StreamResponse:
+    async def _spoil_or(self, request: web.Request, entry: Entry, place: str, work: Work) -> web.StreamResponse:
         if not entry.faults or (fault := entry.faults.take(place, self._sandbox.now_s())) is None:
             return await work()
         return await self._gate.spoil(request, fault, work)
