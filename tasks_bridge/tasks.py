@@ -62,7 +62,7 @@ class Generate(Task):
     typing = False  # the arguments are checked below, with better messages
     abstract = True
 
-    def apply_async(  # noqa: PLR0917 - Celery's signature
+    def apply_async(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -132,7 +132,9 @@ class Generate(Task):
         """The result backend, which lets only the job's own outcome count as its failure."""
         return OutcomesOnly(super().backend)
 
-    def after_return(  # noqa: PLR0917 - Celery's signatureself, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
         """Once Celery has stored the outcome and published the callbacks: take the job off the schedule."""
         finished(task_id)
 
