@@ -243,9 +243,7 @@ class EmbeddedRedis:
             try:
                 server = client.info("server")
             except redis.RedisError as error:
-                raise StoreError(
-                    f"Redis at {_without_password(self.url)} does not answer: {error}"
-                ) from error
+                raise StoreError(f"Redis at {_without_password(self.url)} does not answer: {error}") from error
         if server.get("server_name") == "valkey":
             return f"valkey {server['valkey_version']}"
         return f"redis {server['redis_version']}"
@@ -335,9 +333,7 @@ class EmbeddedRedis:
                 if _answers(client, self._process.pid):
                     return True
                 if time.monotonic() > give_up_at:
-                    raise StoreError(
-                        f"{program.name} did not answer within {_START_TIMEOUT_S:g} s: {_tail(log)}"
-                    )
+                    raise StoreError(f"{program.name} did not answer within {_START_TIMEOUT_S:g} s: {_tail(log)}")
                 time.sleep(_READY_CHECK_S)
         self._end(signal.SIGKILL)
         output = _tail(log)

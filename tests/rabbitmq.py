@@ -109,7 +109,5 @@ class RabbitMQ:
                     time.sleep(0.1)
                     continue
                 output = log.read_text(errors="replace")
-                raise RuntimeError(
-                    f"expected RabbitMQ to accept connections: {error}\n{output[-3000:]}"
-                ) from error
+                raise RuntimeError(f"expected RabbitMQ to accept connections: {error}\n{output[-3000:]}") from error
             return

@@ -196,9 +196,7 @@ server.start()
 print(server.pid, server.directory, flush=True)
 {end}
 """
-    answer = subprocess.run(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=30, check=False
-    )
+    answer = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=30, check=False)
     pid, directory = answer.stdout.split()
     wait_until(lambda: not psutil.pid_exists(int(pid)), f"server {pid} is gone with its parent")
     wait_until(lambda: not Path(directory).exists(), f"{directory} is gone with its owner")
@@ -215,9 +213,7 @@ with EmbeddedRedis() as server:
     assert server.version
     print("still there")
 """
-    answer = subprocess.run(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=30, check=True
-    )
+    answer = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, timeout=30, check=True)
     assert answer.stdout == "still there\n"
 
 

@@ -91,11 +91,7 @@ def test_the_wheel_is_the_library_with_its_data_and_nothing_else(tmp_path):
     [built] = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as wheel:
         shipped = set(wheel.namelist())
-    library = {
-        str(path.relative_to(ROOT))
-        for path in committed_files()
-        if path.is_relative_to(ROOT / "tasks_bridge")
-    }
+    library = {str(path.relative_to(ROOT)) for path in committed_files() if path.is_relative_to(ROOT / "tasks_bridge")}
 
     assert "tasks_bridge/py.typed" in shipped
     assert library - shipped == set()

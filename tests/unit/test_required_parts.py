@@ -13,9 +13,7 @@ ROOT = Path(__file__).parents[2]
 LACKING = {
     "test_in_a_test.py": "def test_it(): pytest.skip('no such server')",
     "test_by_a_mark.py": "@pytest.mark.skipif(True, reason='no such server')\ndef test_it(): pass",
-    "test_in_a_fixture.py": (
-        "@pytest.fixture\ndef server(): pytest.skip('no such server')\ndef test_it(server): pass"
-    ),
+    "test_in_a_fixture.py": ("@pytest.fixture\ndef server(): pytest.skip('no such server')\ndef test_it(server): pass"),
     "test_of_a_module.py": "pytest.skip('no such server', allow_module_level=True)",
 }
 FINE = {
