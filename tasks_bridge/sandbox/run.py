@@ -9,9 +9,13 @@ import signal
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from tasks_bridge.sandbox.host import Host
 from tasks_bridge.sandbox.sandbox import Sandbox
+
+# Flushed: whoever reads the line through a pipe waits for it.
+_PRINT: Final = partial(print, flush=True)
 
 
 def serve(
@@ -26,7 +30,7 @@ def serve(
     heartbeat_s: float = 15.0,
     public_url: str | None = None,
     state: str | Path | None = None,
-    announce: Callable[[str], None] = partial(print, flush=True),
+    announce: Callable[[str], None] = _PRINT,
 ) -> None:
     """
     Serve until SIGINT or SIGTERM, which stop it at once. Call it from the main thread.
