@@ -10,6 +10,7 @@ from tasks_bridge import tasks
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import RevokeCommand, durable_revoke
+from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
 from tasks_bridge.store.redis import RedisStore, connect
 
@@ -45,7 +46,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     bridge = Bridge(app, settings, store)
     register_bridge(bridge)
     app.steps["consumer"].add(Alarm)
-    app.steps["worker"].add(RevokeCommand)
+    app.steps["worker"].update((RevokeCommand, QuietPolling))
     durable_revoke(app)
     # shared tasks reach an app when it is finalized; one that already is gets them here
     for task in (tasks.generate, tasks.poll):

@@ -48,7 +48,7 @@ class Order:
             key=self.key,
             digest=request_digest(body, self.key),
             created_at=now,
-            starts_at=now + delay_s,
+            delay_s=delay_s,
             deadline_s=settings.deadline_s if self.deadline_s is None else self.deadline_s,
         )
 

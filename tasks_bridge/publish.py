@@ -74,7 +74,12 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequest: An option is not JSON-able.
     """
-    kept = {name: value for name, value in options.items() if value is not None and name not in _TRANSIENT}
+    defaults = {"serializer": app.conf.task_serializer, "ignore_result": False}
+    kept = {
+        name: value
+        for name, value in options.items()
+        if value is not None and name not in _TRANSIENT and (name not in defaults or value != defaults[name])
+    }
     for name in ("link", "link_error"):
         if name in kept:
             signatures = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]

@@ -113,8 +113,8 @@ class JobRecord(BaseModel):
     digest: str
     """`request_digest` of what was asked for: tells the same job from another one under the same id."""
     created_at: float
-    starts_at: float
-    """When the caller wants it submitted: `created_at` plus `countdown`."""
+    delay_s: float = 0.0
+    """How much later the caller wants it submitted: Celery's `countdown` or `eta`."""
     submit_by: float | None = None
     """Celery's `expires`: a job that is not submitted by then expires instead."""
     deadline_s: float | None = None
@@ -143,6 +143,11 @@ class JobRecord(BaseModel):
     def but(self, **changes: object) -> JobRecord:
         """A copy with *changes*; the values are trusted."""
         return self.model_copy(update=changes)
+
+    @property
+    def starts_at(self) -> float:
+        """When the caller wants it submitted."""
+        return self.created_at + self.delay_s
 
     @property
     def remote_task(self) -> RemoteTask | None:

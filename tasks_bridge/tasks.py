@@ -103,7 +103,7 @@ class Generate(Task):
         delay_s = start_delay_s(options.pop("countdown", None), options.pop("eta", None), app.timezone)
         record = order.record(body, bridge.settings, now=now, delay_s=delay_s).but(
             submit_by=submit_by(options.pop("expires", None), now, app.timezone),
-            options=freeze(app, _with_parent(app, job_id, options)),
+            options=freeze(app, _with_parent(app, options)),
         )
         lease_s = bridge.settings.lease_s
         known = bridge.store.register(job_id, record, body, delay_s=delay_s or lease_s, published=not delay_s)
@@ -132,9 +132,7 @@ class Generate(Task):
         """The result backend, which lets only the job's own outcome count as its failure."""
         return OutcomesOnly(super().backend)
 
-    def after_return(
-        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Once Celery has stored the outcome and published the callbacks: take the job off the schedule."""
         finished(task_id)
 
@@ -279,12 +277,12 @@ def _report_queued(bridge: Bridge, job_id: str, record: JobRecord, now: float) -
         log.warning("job %s is registered, but the result backend doesn't know it yet: %s", job_id, error)
 
 
-def _with_parent(app: Any, job_id: str, options: dict[str, Any]) -> dict[str, Any]:
+def _with_parent(app: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The parent is the task that runs now, also when the message is published again from elsewhere."""
     parent = app.current_worker_task
-    found = {"root_id": job_id, "parent_id": None}
-    if parent is not None:
-        found = {"root_id": parent.request.root_id or parent.request.id, "parent_id": parent.request.id}
-        if app.conf.task_inherit_parent_priority:
-            options.setdefault("priority", (parent.request.delivery_info or {}).get("priority"))
+    if parent is None:
+        return options
+    found = {"root_id": parent.request.root_id or parent.request.id, "parent_id": parent.request.id}
+    if app.conf.task_inherit_parent_priority:
+        found["priority"] = (parent.request.delivery_info or {}).get("priority")
     return {**found, **{name: value for name, value in options.items() if value is not None}}

@@ -1,0 +1,40 @@
+"""Keeps the traffic of polling out of the worker's log: jobs are logged when they change, not when they are read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from celery import bootsteps
+
+from tasks_bridge.events import GENERATE, POLL
+
+_LOGGERS: Final = ("celery.worker.strategy", "celery.app.trace", "httpx")
+_ROUTE: Final = "/v1/tasks/"
+
+
+class QuietPolling(bootsteps.Step):
+    """Worker bootstep: in place before the pool starts, so that its processes inherit it."""
+
+    requires = ()
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            if not any(isinstance(known, _NotPolling) for known in logger.filters):
+                logger.addFilter(_NotPolling())
+
+
+class _NotPolling(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.INFO:
+            return True
+        if record.name == "httpx":
+            return _ROUTE not in record.getMessage()
+        data: Any = record.args if isinstance(record.args, dict) else getattr(record, "data", None)
+        if not isinstance(data, dict):
+            return True
+        # "ignored" is how a generate message ends whose job goes on; the job's own line says more
+        is_ignored = data.get("name") == GENERATE and data.get("description") == "ignored"
+        return data.get("name") != POLL and not is_ignored
