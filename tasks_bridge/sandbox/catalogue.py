@@ -34,13 +34,6 @@ class Model:
     max_count: int = 1
     default_resolution: str = "1080p"
 
-    @property
-    def extension(self) -> str:
-        """
-        File extension of its outputs.
-        """
-        return "mp4" if self.kind == "video" else "png"
-
 
 def _video(
     slug: str, latency_s: tuple[float, float], lengths_s: tuple[int, int], price: float, resolution: str
