@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 from celery import Celery
-from pytest_celery import CeleryWorkerCluster
+from pytest_celery import CeleryTestSetup, CeleryWorkerCluster
 
-from tests.smoke import containers, plain_app
+from tasks_bridge import Settings
+from tasks_bridge.sandbox import SandboxServer
+from tests.smoke import containers, smoke_app
 from tests.smoke.containers import RabbitMQContainer, RedisContainer, WorkerContainer
 from tests.smoke.nodes import (
     RabbitMQNode,
@@ -26,7 +29,9 @@ from tests.smoke.nodes import (
     WorkerProcess,
 )
 from tests.smoke.processes import Reaper
+from tests.smoke.scene import Scene
 
+API_KEY = "sk-byts-smoke-0123456789"
 ENGINE = pytest.StashKey[docker.DockerClient | None]()
 BROKERS = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
@@ -118,15 +123,45 @@ def celery_broker(request, celery_backend: RedisNode) -> Iterator[RedisNode | Ra
 
 @pytest.fixture
 def worker_app() -> str:
-    return "tests.smoke.plain_app:app"
+    """
+    The app of the workers: by default the ready-made one.
+    """
+    return "worker.app:app"
 
 
 @pytest.fixture
-def worker_env(celery_broker, celery_backend) -> dict[str, str]:
+def sandbox() -> Iterator[SandboxServer]:
+    with SandboxServer(keys=[API_KEY]) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(sandbox: SandboxServer, celery_broker, celery_backend) -> dict[str, Any]:
+    """
+    The configuration of application and workers: as in production but for the pace, which is ten times faster.
+    """
     return {
-        "PLAIN_BROKER_URL": celery_broker.config()["host_url"],
-        "PLAIN_RESULT_BACKEND": celery_backend.config()["host_url"],
+        "api_key": API_KEY,
+        "base_url": sandbox.url,
+        "redis_url": celery_backend.config()["host_url"],
+        "broker_url": celery_broker.config()["host_url"],
+        "result_backend": celery_backend.config()["host_url"],
+        "poll_min_s": 0.2,
+        "poll_max_s": 1.0,
+        "tick_s": 0.1,
+        "lease_s": 2.0,
+        "retry_min_s": 0.2,
+        "retry_max_s": 1.0,
     }
+
+
+@pytest.fixture
+def worker_env(settings: dict[str, Any]) -> dict[str, str]:
+    ours = {
+        f"{'BYTESPIKE' if k in ('api_key', 'base_url') else 'TASKS_BRIDGE'}_{k}".upper(): str(v)
+        for k, v in settings.items()
+    }
+    return {**ours, "CELERY_IMPORTS": "tests.smoke.smoke_app"}
 
 
 @pytest.fixture
@@ -172,9 +207,20 @@ def celery_worker(celery_worker_cluster: CeleryWorkerCluster) -> WorkerNode:
 
 
 @pytest.fixture
-def celery_setup_app(celery_setup_config: dict[str, str]) -> Iterator[Celery]:
-    """The application on the test's side; a new one each time, because an app keeps its connections."""
-    app = plain_app.make_app(celery_setup_config["broker_url"], celery_setup_config["result_backend"])
+def celery_setup_app(settings: dict[str, Any]) -> Iterator[Celery]:
+    """
+    The application on the test's side; a new one each time, because an app keeps its connections.
+    """
+    app = smoke_app.make_app(Settings(**settings))
     app.set_current()
     yield app
     app.close()
+
+
+@pytest.fixture
+def scene(celery_setup: CeleryTestSetup, sandbox: SandboxServer, new_worker) -> Scene:
+    """
+    Everything up and running.
+    """
+    assert celery_setup.ready(), "expected all nodes ready"
+    return Scene(celery_setup.app, sandbox, list(celery_setup.worker_cluster or ()), new_worker)

@@ -245,9 +245,7 @@ class WorkerNode(CeleryTestWorker):
     def hostname(self) -> str:
         return self.container.hostname
 
-    def kill(
-        self, signal: str | int = "SIGKILL", reload_container: bool = True, *, whom: Whom = "all"
-    ) -> None:
+    def kill(self, signal: str | int = "SIGKILL", reload_container: bool = True, *, whom: Whom = "all") -> None:
         """Send *signal* to all processes of the worker, to its main one, or to one of its pool."""
         self.container.kill(signal, whom)
 

@@ -54,9 +54,7 @@ def eventually(
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(
-                f"expected {expected} within {timeout_s:g} s; last seen: {found!r}\n{show()}"
-            )
+            raise AssertionError(f"expected {expected} within {timeout_s:g} s; last seen: {found!r}\n{show()}")
         time.sleep(0.02)
     return found
 
@@ -186,9 +184,7 @@ class LocalProcess:
         if number == signals.SIGKILL and whom != "child":
             self.wait(timeout_s=10)
             if whom == "all":
-                eventually(
-                    lambda: not self.members(), expected=f"every process of {self.name} gone after SIGKILL"
-                )
+                eventually(lambda: not self.members(), expected=f"every process of {self.name} gone after SIGKILL")
 
     def wait(self, timeout_s: float) -> int:
         """
@@ -204,9 +200,7 @@ class LocalProcess:
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"expected {self.name} to end within {timeout_s:g} s\n{self.tail()}"
-            ) from None
+            raise AssertionError(f"expected {self.name} to end within {timeout_s:g} s\n{self.tail()}") from None
 
     def stop(self, timeout_s: float) -> None:
         """Ask the main process to end (SIGTERM); kill what is still there after *timeout_s*."""

@@ -6,16 +6,39 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import psutil
 import pytest
+from celery import Celery
 from pytest_celery import CeleryTestSetup
 
 from tests.smoke.nodes import ROOT
-from tests.smoke.plain_app import add, nap, pool_process
+from tests.smoke.plain_app import add, make_app, nap, pool_process
 from tests.smoke.processes import eventually
 
 REDIS_ONLY = pytest.mark.parametrize("celery_broker", ["redis"], indirect=True)
+
+
+@pytest.fixture
+def worker_app() -> str:
+    return "tests.smoke.plain_app:app"
+
+
+@pytest.fixture
+def worker_env(celery_broker, celery_backend) -> dict[str, str]:
+    return {
+        "PLAIN_BROKER_URL": celery_broker.config()["host_url"],
+        "PLAIN_RESULT_BACKEND": celery_backend.config()["host_url"],
+    }
+
+
+@pytest.fixture
+def celery_setup_app(celery_setup_config: dict[str, str]) -> Iterator[Celery]:
+    app = make_app(celery_setup_config["broker_url"], celery_setup_config["result_backend"])
+    app.set_current()
+    yield app
+    app.close()
 
 
 def test_a_plain_task_runs_on_each_broker(celery_setup: CeleryTestSetup):

@@ -1,0 +1,169 @@
+"""What an end-to-end test does and sees: jobs, the remote tasks they made, the callbacks that came."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import Celery
+from celery.canvas import Signature
+from celery.result import AsyncResult
+from redis import Redis
+
+from tasks_bridge import Job, generate
+from tasks_bridge.bridge import Bridge, bridge_of
+from tasks_bridge.sandbox import SandboxServer
+from tests.smoke import smoke_app
+from tests.smoke.nodes import WorkerNode
+from tests.smoke.processes import eventually
+
+MODEL = "seedream-v4"
+END_TIMEOUT_S = 30.0
+
+Script = dict[str, Any]
+
+
+class Scene:
+    """
+    One test's application, sandbox and workers.
+
+    Args:
+        start_worker: Starts one more worker, with command line options.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        sandbox: SandboxServer,
+        workers: Sequence[WorkerNode],
+        start_worker: Callable[..., WorkerNode],
+    ) -> None:
+        self.app = app
+        self.sandbox = sandbox
+        self.workers = list(workers)
+        self._start_worker = start_worker
+
+    @property
+    def bridge(self) -> Bridge:
+        return bridge_of(self.app)
+
+    @property
+    def redis(self) -> Redis:
+        return self.bridge.store.client
+
+    @property
+    def worker(self) -> WorkerNode:
+        return self.workers[0]
+
+    def start_worker(self, *options: str) -> WorkerNode:
+        """Start one more worker and wait until it is ready."""
+        worker = self._start_worker(*options)
+        worker.ready()
+        self.workers.append(worker)
+        return worker
+
+    def signature(self, *, task_id: str | None = None, **script: Any) -> Signature:
+        """A job whose remote task follows *script*, see `tasks_bridge.sandbox.script`."""
+        params = {"prompt": "a fox", "sandbox": {"duration_s": 0.3, "estimate_s": 1, **script}}
+        return generate.s(MODEL, params).set(task_id=task_id or uuid.uuid4().hex)
+
+    def submit(self, script: Script | None = None, **options: Any) -> AsyncResult:
+        """Start a job with a completion callback and a failure callback, unless *options* say otherwise."""
+        options.setdefault("link", smoke_app.completed.s())
+        options.setdefault("link_error", smoke_app.failed.s())
+        return self.signature(**(script or {})).apply_async(**options)
+
+    def calls(self, name: str) -> list[dict[str, Any]]:
+        """What the callbacks left in the list *name*, in order."""
+        return [json.loads(entry) for entry in self.redis.lrange(f"smoke:{name}", 0, -1)]
+
+    def remote_tasks(self, job_id: str) -> list[dict[str, Any]]:
+        """The sandbox's tasks of one job."""
+        return [task for task in self.sandbox.tasks() if task["out_task_id"] == job_id]
+
+    def wait_until(self, condition: Callable[[], Any], expected: str, timeout_s: float = END_TIMEOUT_S) -> Any:
+        """Wait until *condition* holds, or fail and show where everything stands."""
+        return eventually(condition, expected=expected, timeout_s=timeout_s, show=self.show)
+
+    def wait_for_state(self, result: AsyncResult, *states: str) -> None:
+        """Wait until the result backend has the job in one of *states*."""
+        self.wait_until(lambda: result.state in states, f"job {result.id} in state {' or '.join(states)}")
+
+    def wait_for_request(self, endpoint: str, count: int = 1) -> None:
+        """Wait until the sandbox has been asked *count* times for something."""
+        self.wait_until(
+            lambda: self.sandbox.stats()["requests"].get(endpoint, 0) >= count,
+            f"{count} {endpoint} requests at the sandbox",
+        )
+
+    def wait_for_end(self, *results: AsyncResult, timeout_s: float = END_TIMEOUT_S) -> None:
+        """Wait until each job has ended, Celery knows it, and none is left on the schedule."""
+        for result in results:
+            self.wait_until(result.ready, f"job {result.id} ended", timeout_s)
+        self.wait_until(lambda: self.bridge.store.open_count() == 0, "no job left on the schedule", timeout_s)
+
+    def wait_for_calls(self, name: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until at least *count* callbacks of one kind came, and return all."""
+        self.wait_until(lambda: len(self.calls(name)) >= count, f"{count} entries of {name!r}")
+        return self.calls(name)
+
+    def wait_until_idle(self) -> None:
+        """Wait until no message is left that could still call something: then what was not called never will be."""
+        queues = [*self.app.amqp.queues, self.bridge.settings.queue]
+
+        def is_idle() -> bool:
+            with self.app.connection_for_read() as connection:
+                left = sum(count_messages(connection, queue) for queue in queues)
+            inspect = self.app.control.inspect(timeout=0.5)
+            held = [*(inspect.active() or {}).values(), *(inspect.reserved() or {}).values()]
+            return not left and not any(held)
+
+        self.wait_until(is_idle, "no message in a queue or in a worker")
+
+    def halt_at(self, point: str) -> None:
+        """Have the first worker that comes to *point* stand still there, see `smoke_app.halt`."""
+        self.redis.set(smoke_app.HALT_KEY, point)
+
+    def wait_for_halt(self) -> None:
+        """Wait until a worker stands still."""
+        self.wait_until(lambda: self.redis.get(smoke_app.HALTED_KEY), "a worker at the point to halt at")
+
+    def assert_completed_once(self, *results: AsyncResult) -> None:
+        """Each job has ended well, with one remote task and one completion callback."""
+        self.wait_for_end(*results)
+        ids = sorted(result.id for result in results)
+        self.wait_for_calls("completed", len(ids))
+        self.wait_until_idle()
+
+        assert {result.id: result.state for result in results} == dict.fromkeys(ids, "SUCCESS"), self.show()
+        assert sorted(call["job"] for call in self.calls("completed")) == ids, self.show()
+        assert self.calls("failed") == [], self.show()
+        assert sorted(task["out_task_id"] for task in self.sandbox.tasks()) == ids, self.show()
+        for result in results:
+            assert result.get(timeout=5)["out_task_id"] == result.id
+
+    def show(self) -> str:
+        """Where everything stands, for a failure's message; pytest adds the workers' logs."""
+        lines = ["---- jobs ----"]
+        for key in self.redis.scan_iter(match="*job:*"):
+            job_id = key.decode().rpartition(":")[2]
+            job = Job(job_id, app=self.app)
+            lease = self.redis.hget(key, "lease")
+            lines.append(f"{job_id} {job.status} lease {lease!r} celery {self.app.AsyncResult(job_id).state}")
+        lines += ["---- remote tasks ----", *map(str, self.sandbox.tasks()), str(self.sandbox.stats())]
+        for name in ("completed", "failed", "assembled"):
+            lines += [f"---- {name} ----", *map(str, self.calls(name))]
+        return "\n".join(lines)
+
+
+def count_messages(connection: Any, queue: str) -> int:
+    """How many messages wait in *queue*; a queue that does not exist has none."""
+    channel = connection.channel()
+    try:
+        return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except connection.channel_errors:
+        return 0
+    finally:
+        channel.close()
