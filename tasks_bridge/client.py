@@ -125,7 +125,8 @@ class _Twin:
             raise self._typed(error) from error
 
     def _typed(self, error: Exception) -> ApiConnectionError | ApiResponseError:
-        reason = wire.quoted(f"{type(error).__name__} {error}".strip(), self._key)
+        cause = error.__cause__ if _is_from_aiohttp(error.__cause__) else error
+        reason = wire.quoted(f"{type(cause).__name__} {cause}".strip(), self._key)
         if isinstance(error, httpx.DecodingError):
             return ApiResponseError(
                 f"The answer of {self._base_url} cannot be decompressed ({reason}). Query the task."
@@ -148,15 +149,14 @@ class _Answer:
         self.headers = response.headers
         self._limit = limit
         self._deadline_s = deadline_s
-        self._content = b""
+        self._content = bytearray()
 
     @property
     def content(self) -> bytes:
         return bytes(self._content)
 
     def add(self, chunk: bytes) -> None:
-        # Almost every body is one chunk, which then is not copied.
-        self._content = self._content + chunk if self._content else chunk
+        self._content += chunk
         if len(self._content) > self._limit:
             raise ApiResponseError(f"The answer is larger than {self._limit} bytes, too large to be read.")
         if time.monotonic() > self._deadline_s:

@@ -45,6 +45,7 @@ __all__ = [
     "check_out_task_id",
     "models_request",
     "query_request",
+    "quoted",
     "read_event",
     "read_models",
     "read_refusal",
@@ -451,6 +452,9 @@ def _refusal(content: bytes) -> tuple[str | None, str]:
 
 
 def quoted(text: str, secret: str | None) -> str:
+    """
+    Return *text* of a stranger as it may stand in a message: one line, shortened, with keys blanked out.
+    """
     # Blanked out before it is shortened, so that no half of a key is left at the cut.
     if secret:
         text = text.replace(secret, "***")

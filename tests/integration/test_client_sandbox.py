@@ -240,6 +240,7 @@ def test_a_server_that_is_not_there_is_a_connection_error_and_no_timeout(unconne
     with pytest.raises(ApiConnectionError) as caught:
         unconnected.call("query", "task_1")
 
+    assert "Timeout" not in str(caught.value)
     assert not isinstance(caught.value, ApiTimeout)
 
 
