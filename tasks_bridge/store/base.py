@@ -22,12 +22,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tasks_bridge.record import JobRecord, JobState
+
+NO_REASON: Final = "cancelled"
+"""Kept where `request_cancel` is given an empty reason, which could not be told from no request at all."""
 
 
 class Purpose(StrEnum):
@@ -139,8 +142,9 @@ class Store(Protocol):
         """
         Write a job back and give up its lease: due again in *delay_s* (now, if its cancellation was asked for).
 
-        Nothing changes unless *lease* still holds, and a terminal state is never left. The request's body is dropped
-        once the state is not QUEUED (see `keep_body`). *notice* goes to whoever follows the job.
+        Nothing changes unless *lease* still holds, and a terminal state is never left. A lease that ran out holds until
+        somebody else begins. The request's body is dropped once the state is not QUEUED (see `keep_body`). *notice*
+        goes to whoever follows the job.
 
         Returns:
             False iff the lease was lost: the caller must not act on what it learned.

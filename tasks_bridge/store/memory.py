@@ -8,7 +8,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 from tasks_bridge.record import OPEN_STATES, JobRecord, JobState
-from tasks_bridge.store.base import Claim, Entry, Lease, Purpose, Registered, Write
+from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class MemoryStore:
     def release(self, job_ids: Sequence[str]) -> int:
         """See `Store.release`."""
         with self._lock:
-            jobs = [job for job_id in job_ids if (job := self._find(job_id)) and job.phase == "claimed"]
+            jobs = [job for job_id in dict.fromkeys(job_ids) if (job := self._find(job_id)) and job.phase == "claimed"]
             for job in jobs:
                 job.phase, job.claims, job.due_at = "waiting", max(job.claims - 1, 0), self.clock()
             return len(jobs)
@@ -122,7 +122,7 @@ class MemoryStore:
         job = self._find(write.lease.job_id)
         if job is None or job.token != write.lease.token or (job.state.is_terminal and job.state != write.state):
             return False
-        if job.phase != "leased":
+        if job.phase == "ended":
             return True
         job.state, job.record, job.claims = write.state, write.record, 0
         job.phase = "claimed" if write.published else "waiting"
@@ -151,7 +151,7 @@ class MemoryStore:
             if job is None:
                 return None
             if job.state in OPEN_STATES:
-                job.cancel = job.cancel or reason
+                job.cancel = job.cancel or reason or NO_REASON
                 if job.phase != "leased" and job.due_at is not None:
                     job.due_at = min(job.due_at, self.clock())
             return job.state

@@ -35,7 +35,7 @@ from redis.retry import Retry
 
 from tasks_bridge.errors import SettingsError, StoreError
 from tasks_bridge.record import JobRecord, JobState
-from tasks_bridge.store.base import Claim, Entry, Lease, Purpose, Registered, Write
+from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -211,7 +211,7 @@ class RedisStore:
 
     def request_cancel(self, job_id: str, reason: str) -> JobState | None:
         """See `Store.request_cancel`."""
-        state = self._run("cancel", job_id, reason)
+        state = self._run("cancel", job_id, reason or NO_REASON)
         return JobState(state.decode()) if state else None
 
     def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:

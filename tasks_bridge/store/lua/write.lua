@@ -1,6 +1,6 @@
 -- ARGV: now, prefix, keep_body, (id, token, state, record, delay_s, phase, saw_cancel, notice)… Reply: {1 or 0, …}
--- Run twice, the second run finds the token in place but no longer leased: nobody but its holder can have done that,
--- so it answers 1 and changes nothing.
+-- Run twice, the second run writes the same: as long as the token is in place, nobody else has begun. That the lease ran
+-- out and the message was published again meanwhile makes no difference: whoever gets it finds the job as written here.
 local keep_body = ARGV[3] == '1'
 local reply = {}
 for i = 4, #ARGV, 8 do
@@ -10,7 +10,7 @@ for i = 4, #ARGV, 8 do
   local token, held = read_lease(job[2])
   if not token or token ~= tonumber(ARGV[i + 1]) or (not OPEN[job[1]] and job[1] ~= state) then
     reply[#reply + 1] = 0
-  elseif held ~= LEASED then
+  elseif held == ENDED then
     reply[#reply + 1] = 1
   else
     redis.call('HSET', key, 'state', state, 'record', ARGV[i + 3], 'lease', lease_text(token, phase, 0))
