@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kombu.exceptions import OperationalError
-
 from tasks_bridge.record import JobState
 
 if TYPE_CHECKING:
@@ -22,12 +20,13 @@ log = logging.getLogger(__name__)
 GENERATE: Final = "tasks_bridge.generate"
 POLL: Final = "tasks_bridge.poll"
 
+# Anything after "task-" that Celery doesn't know becomes the state, in capitals (celery.events.state, Task.event).
+# REVOKED alone would not replace such a state, which ranks above it: only RETRY gives way to everything.
 _TYPES: Final = {
-    # anything after "task-" that Celery doesn't know becomes the state, in capitals (celery.events.state, Task.event)
-    JobState.QUEUED: "task-queued",
-    JobState.PENDING: "task-pending_remote",
-    JobState.RUNNING: "task-running",
-    JobState.CANCELLED: "task-revoked",
+    JobState.QUEUED: ("task-queued",),
+    JobState.PENDING: ("task-pending_remote",),
+    JobState.RUNNING: ("task-running",),
+    JobState.CANCELLED: ("task-retried", "task-revoked"),
 }
 
 
@@ -48,16 +47,17 @@ def send(app: Celery, changes: Sequence[Change]) -> None:
     try:
         with app.events.default_dispatcher() as dispatcher:
             for change in told:
-                dispatcher.send(
-                    _TYPES[change.state],
-                    uuid=change.job_id,
-                    name=GENERATE,
-                    args=describe_args(change.record.model),
-                    kwargs="{}",
-                    result=describe(change.record),
-                    **({"terminated": False, "signum": None, "expired": False} if change.state.is_terminal else {}),
-                )
-    except OperationalError as error:
+                for kind in _TYPES[change.state]:
+                    dispatcher.send(
+                        kind,
+                        uuid=change.job_id,
+                        name=GENERATE,
+                        args=describe_args(change.record.model),
+                        kwargs="{}",
+                        result=describe(change.record),
+                        **({"terminated": False, "signum": None, "expired": False} if kind == "task-revoked" else {}),
+                    )
+    except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
         log.debug("monitors were not told of %d changes: %s", len(told), error)
 
 
