@@ -75,6 +75,9 @@ class Scene:
         options.setdefault("link_error", smoke_app.failed.s())
         return self.signature(**(script or {})).apply_async(**options)
 
+    def job(self, result: AsyncResult) -> Job:
+        return Job(result.id, app=self.app)
+
     def calls(self, name: str) -> list[dict[str, Any]]:
         """What the callbacks left in the list *name*, in order."""
         return [json.loads(entry) for entry in self.redis.lrange(f"smoke:{name}", 0, -1)]
@@ -111,16 +114,30 @@ class Scene:
 
     def wait_until_idle(self) -> None:
         """Wait until no message is left that could still call something: then what was not called never will be."""
-        queues = [*self.app.amqp.queues, self.bridge.settings.queue]
 
         def is_idle() -> bool:
             with self.app.connection_for_read() as connection:
-                left = sum(count_messages(connection, queue) for queue in queues)
+                left = sum(count_messages(connection, queue) for queue in self.queues)
             inspect = self.app.control.inspect(timeout=0.5)
             held = [*(inspect.active() or {}).values(), *(inspect.reserved() or {}).values()]
             return not left and not any(held)
 
         self.wait_until(is_idle, "no message in a queue or in a worker")
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues in which messages of this application wait."""
+        return [*self.app.amqp.queues, self.bridge.settings.queue]
+
+    def lose_messages(self) -> None:
+        """Empty all queues, as a broker does that was not made durable."""
+        with self.app.connection_for_write() as connection:
+            lost = sum(purge(connection, queue) for queue in self.queues)
+        assert lost, "expected a message to lose"
+
+    def worker_log_has(self, text: str) -> None:
+        """Some worker has logged *text*."""
+        assert any(text in worker.logs() for worker in self.workers), f"expected {text!r} in a worker's log"
 
     def halt_at(self, point: str) -> None:
         """Have the first worker that comes to *point* stand still there, see `smoke_app.halt`."""
@@ -163,6 +180,17 @@ def count_messages(connection: Any, queue: str) -> int:
     channel = connection.channel()
     try:
         return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except connection.channel_errors:
+        return 0
+    finally:
+        channel.close()
+
+
+def purge(connection: Any, queue: str) -> int:
+    """Drop the messages in *queue*; returns how many there were."""
+    channel = connection.channel()
+    try:
+        return int(channel.queue_purge(queue) or 0)
     except connection.channel_errors:
         return 0
     finally:
