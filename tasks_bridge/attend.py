@@ -145,6 +145,9 @@ async def _settle(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
     except StoreError as error:
         log.error("%d jobs are left to their leases: %s", len(outcomes), error)  # noqa: TRY400 - expected, no bug
         return
+    except Exception:
+        log.exception("a bug left %d jobs to their leases", len(outcomes))
+        return
     for outcome in lost:
         await _compensate(bridge, outcome)
 
@@ -158,7 +161,7 @@ def _write_back(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:
     _report(bridge, [outcome for outcome in kept if not outcome.step.state.is_terminal])
     for outcome in kept:
         if outcome.step.state.is_terminal:
-            publish_generate(bridge.app, outcome.lease.job_id, outcome.step.record)
+            _publish_finish(bridge, outcome)
     events.send(
         bridge.app,
         [
@@ -185,6 +188,13 @@ def _as_write(bridge: Bridge, outcome: Outcome) -> Write:
         published=is_over,
         notice=notice,
     )
+
+
+def _publish_finish(bridge: Bridge, outcome: Outcome) -> None:
+    try:
+        publish_generate(bridge.app, outcome.lease.job_id, outcome.step.record)
+    except Exception as error:  # noqa: BLE001 - one job's trouble is not its neighbours'
+        log.warning("job %s is over; its callbacks wait for the lease: %r", outcome.lease.job_id, error)
 
 
 def _report(bridge: Bridge, outcomes: Iterable[Outcome]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from celery.app import app_or_default
@@ -14,25 +15,39 @@ from tasks_bridge.client import AsyncClient
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
+from tasks_bridge.store.redis import RedisStore, connect
 
 if TYPE_CHECKING:
     from celery import Celery
 
     from tasks_bridge.settings import Settings
-    from tasks_bridge.store import RedisStore
+
+_REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
 
 
 class Bridge:
     """The settings, the store and the connections that belong to one Celery app."""
 
-    def __init__(self, app: Celery, settings: Settings, store: RedisStore) -> None:
+    def __init__(self, app: Celery, settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.store = store
         self.results = Results(app)
         self._lock = threading.Lock()
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
         self._is_checked = False
+
+    @cached_property
+    def store(self) -> RedisStore:
+        """Where the jobs are; made when first asked for, because the app may be configured after `install`."""
+        client = connect(self._redis_url())
+        return RedisStore(client, namespace=self.settings.namespace, keep_body=self.settings.keep_prompt)
+
+    def _redis_url(self) -> str:
+        if "redis_url" not in self.settings.model_fields_set:
+            for url in (self.app.conf.result_backend, self.app.conf.broker_url):
+                if url and url.startswith(_REDIS_SCHEMES):
+                    return url.replace("redis+socket://", "unix://").replace("socket://", "unix://")
+        return self.settings.redis_url.get_secret_value()
 
     def check(self) -> None:
         """

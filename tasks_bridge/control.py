@@ -7,9 +7,11 @@ store first, so it holds although no worker may be up. The worker's end serves t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from celery import bootsteps
+from celery.app.control import Control
+from celery.utils.imports import symbol_by_name
 from celery.worker.control import Panel
 
 from tasks_bridge.bridge import bridge_of
@@ -24,16 +26,29 @@ if TYPE_CHECKING:
 _COMMANDS = ("revoke", "terminate")
 
 
-def durable_revoke(app: Celery) -> None:
+class _DurableRevoke:
+    """Mixed into the class of ``app.control``."""
+
+    def revoke(self, task_id: Any, *args: Any, **kwargs: Any) -> Any:
+        """Cancel the jobs among *task_id* in the store; broadcast for the other tasks as ever."""
+        control: Any = super()
+        others = _not_jobs(cast("Any", self).app, task_id)
+        return control.revoke(others, *args, **kwargs) if others else None
+
+
+class JobControl(_DurableRevoke, Control):
+    """Celery's remote control, with a `revoke` that lasts."""
+
+
+def revoke_durably(app: Celery) -> None:
     """Make this app's `control.revoke` cancel jobs in the store, and broadcast for the other tasks as ever."""
-    control: Any = app.control
-    broadcast = control.revoke
-
-    def revoke(task_id: str | list[str], *args: Any, **kwargs: Any) -> Any:
-        others = _not_jobs(app, task_id)
-        return broadcast(others, *args, **kwargs) if others else None
-
-    control.revoke = revoke
+    target: Any = app
+    known = symbol_by_name(target.control_cls)
+    if known is Control:
+        target.control_cls = f"{__name__}:{JobControl.__name__}"
+    elif not issubclass(known, _DurableRevoke):
+        target.control_cls = type(known.__name__, (_DurableRevoke, known), {})
+    vars(app).pop("control", None)  # one that was made before
 
 
 class RevokeCommand(bootsteps.Step):

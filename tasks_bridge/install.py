@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
-
-from tasks_bridge import tasks
+import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of every app
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
-from tasks_bridge.control import RevokeCommand, durable_revoke
+from tasks_bridge.control import RevokeCommand, revoke_durably
 from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
-from tasks_bridge.store.redis import RedisStore, connect
 
 if TYPE_CHECKING:
     from celery import Celery
-
-_REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+socket://")
 
 
 def install(app: Celery, settings: Settings | None = None) -> Bridge:
@@ -35,29 +30,11 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     Raises:
         SettingsError: A setting is wrong.
     """
-    settings = _with_app_redis(app, settings or Settings())
-    conf: Any = app.conf
-    if not conf.broker_url:
-        conf.broker_url = settings.broker
-    if not conf.result_backend:
-        conf.result_backend = settings.backend
-    client = connect(settings.redis_url.get_secret_value())
-    store = RedisStore(client, namespace=settings.namespace, keep_body=settings.keep_prompt)
-    bridge = Bridge(app, settings, store)
+    bridge = Bridge(app, settings or Settings())
+    # read when the app's configuration is, which the caller may still be about to name
+    app.add_defaults(lambda: {"broker_url": bridge.settings.broker, "result_backend": bridge.settings.backend})
     register_bridge(bridge)
     app.steps["consumer"].add(Alarm)
     app.steps["worker"].update((RevokeCommand, QuietPolling))
-    durable_revoke(app)
-    # shared tasks reach an app when it is finalized; one that already is gets them here
-    for task in (tasks.generate, tasks.poll):
-        app.tasks.setdefault(task.name, task)
+    revoke_durably(app)
     return bridge
-
-
-def _with_app_redis(app: Celery, settings: Settings) -> Settings:
-    if "redis_url" in settings.model_fields_set:
-        return settings
-    for url in (app.conf.result_backend, app.conf.broker_url):
-        if url and url.startswith(_REDIS_SCHEMES):
-            return settings.model_copy(update={"redis_url": SecretStr(url.replace("redis+socket://", "unix://"))})
-    return settings

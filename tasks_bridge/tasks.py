@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from celery import Task, current_app, shared_task
 from celery.exceptions import Ignore
@@ -121,6 +121,16 @@ class Generate(Task):
             publish_generate(bridge.app, job_id, record, add_to_parent=add_to_parent, producer=producer)
         except OperationalError as error:
             log.warning("job %s is registered, but the broker can't be reached yet: %s", job_id, error)
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """In Django: `delay` once the database transaction is committed."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """In Django: `apply_async` once the database transaction is committed."""
+        from celery.contrib.django.task import DjangoTask  # noqa: PLC0415 - needs Django, which is optional
+
+        DjangoTask.apply_async_on_commit(cast("Any", self), *args, **kwargs)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[Any]:  # noqa: N802 - Celery's name
         """The handle on Celery's side."""
