@@ -195,11 +195,15 @@ class Settings(BaseSettings):
 
 def _refuse_unknown_names(environment: Mapping[str, str]) -> None:
     """A misspelt variable would silently leave the default in force."""
-    known = {f"{_API_PREFIX if name in _API_FIELDS else _OWN_PREFIX}{name}".upper() for name in Settings.model_fields}
+    known = {
+        field.upper(): f"{_API_PREFIX if field in _API_FIELDS else _OWN_PREFIX}{field}".upper()
+        for field in Settings.model_fields
+    }
     for name in environment:
-        if name.startswith((_API_PREFIX, _OWN_PREFIX)) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f": did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+        if name.startswith((_API_PREFIX, _OWN_PREFIX)) and name not in known.values():
+            # without the prefix, which would make all of them look alike
+            close = difflib.get_close_matches(name.removeprefix(_API_PREFIX).removeprefix(_OWN_PREFIX), known, n=1)
+            hint = f": did you mean {known[close[0]]}?" if close else f"; known are {', '.join(sorted(known.values()))}"
             raise SettingsError(f"Unknown setting {name} in the environment{hint}")
 
 
