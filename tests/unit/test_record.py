@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks_bridge.models import RemoteStatus, RemoteTask
+from tasks_bridge.record import (
+    OPEN_STATES,
+    TERMINAL_STATES,
+    JobRecord,
+    JobState,
+    RecordedError,
+    advance,
+    request_digest,
+)
+
+QUEUED, PENDING, RUNNING = JobState.QUEUED, JobState.PENDING, JobState.RUNNING
+COMPLETED, FAILED, CANCELLED, EXPIRED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED
+
+# Every arrow there is, and no other: what a job in a state becomes when ByteSpike reports a status.
+ARROWS = {
+    QUEUED: {"pending": PENDING, "running": RUNNING, "unheard-of": PENDING},
+    PENDING: {"pending": PENDING, "running": RUNNING, "unheard-of": PENDING},
+    RUNNING: {"pending": RUNNING, "running": RUNNING, "unheard-of": RUNNING},
+}
+ENDS = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}
+STATUSES = [*RemoteStatus, "unheard-of"]
+
+
+@pytest.mark.parametrize("observed", STATUSES)
+@pytest.mark.parametrize("current", JobState)
+def test_a_job_advances_along_the_arrows_only(current: JobState, observed: str) -> None:
+    expected = current if current in TERMINAL_STATES else {**ARROWS[current], **ENDS}[observed]
+
+    assert advance(current, observed) is expected
+
+
+@given(st.sampled_from(JobState), st.lists(st.sampled_from(STATUSES)))
+def test_a_job_ends_once_whatever_is_reported_in_whichever_order(state: JobState, reports: list[str]) -> None:
+    ends = []
+    for report in reports:
+        before, state = state, advance(state, report)
+        if state is not before and state.is_terminal:
+            ends.append(state)
+
+    assert len(ends) <= 1
+
+
+@pytest.mark.parametrize("observed", ["", "timeout", "COMPLETED ", "succeeded", "done"])
+def test_an_unknown_status_never_ends_a_job(observed: str) -> None:
+    assert not advance(RUNNING, observed).is_terminal
+
+
+def test_every_state_is_either_open_or_final_and_has_a_name_in_celery() -> None:
+    assert set(JobState) == OPEN_STATES | TERMINAL_STATES
+    assert not OPEN_STATES & TERMINAL_STATES
+    assert {state: state.celery_state for state in JobState} == {
+        QUEUED: "QUEUED",
+        PENDING: "PENDING_REMOTE",
+        RUNNING: "RUNNING",
+        COMPLETED: "SUCCESS",
+        FAILED: "FAILURE",
+        CANCELLED: "REVOKED",
+        EXPIRED: "FAILURE",
+    }
+
+
+def a_record(**changes: object) -> JobRecord:
+    return JobRecord(version=1, model="m", key="default", digest="d", created_at=100.0).but(**changes)
+
+
+def test_a_record_survives_storage() -> None:
+    record = a_record(
+        delay_s=5.5,
+        submit_by=300.0,
+        deadline_s=60.0,
+        options={"link": [{"task": "t", "args": [], "kwargs": {"x": None}}], "priority": 0, "stamps": {"a": ["b"]}},
+        remote={"task_id": "task_1", "status": "running", "nothing": None, "text": "ünï\ud7ff"},
+        error=RecordedError(name="JobFailed", args=["id", None, "why", {"a": 1}]),
+        polls=3,
+    )
+
+    assert JobRecord.model_validate_json(record.to_json()) == record
+
+
+def test_a_record_of_a_newer_version_keeps_its_unknown_fields() -> None:
+    stored = json.loads(a_record().to_json()) | {"version": 2, "from_the_future": {"x": [1]}}
+
+    read = JobRecord.model_validate_json(json.dumps(stored)).but(polls=1)
+
+    assert json.loads(read.to_json())["from_the_future"] == {"x": [1]}
+
+
+def test_a_waiting_record_stores_no_defaults() -> None:
+    assert set(json.loads(a_record().to_json())) == {"version", "model", "key", "digest", "created_at"}
+
+
+def test_a_record_starts_when_the_caller_wants_it() -> None:
+    assert a_record().starts_at == 100.0
+    assert a_record(delay_s=20.0).starts_at == 120.0
+
+
+def test_a_record_knows_its_remote_task_once_there_is_one() -> None:
+    remote = {"task_id": "task_1", "status": "running"}
+
+    assert (a_record().remote_task, a_record().remote_id) == (None, None)
+    assert a_record(remote=remote).remote_task == RemoteTask(task_id="task_1", status="running")
+    assert a_record(remote=remote).remote_id == "task_1"
+
+
+def test_the_same_request_has_the_same_digest_in_any_order_of_keys() -> None:
+    one = request_digest(b'{"model":"m","params":{"a":1,"b":[2]}}', "default")
+    other = request_digest(b'{"params": {"b": [2], "a": 1}, "model": "m"}', "default")
+
+    assert one == other
+    assert len(one) == 32
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"model":"m","params":{"a":1,"b":[3]}}', "default"),
+        (b'{"model":"n","params":{"a":1,"b":[2]}}', "default"),
+        (b'{"model":"m","params":{"a":1,"b":[2]}}', "other"),
+        (b'{"model":"m","params":{"a":1.0,"b":[2]}}', "default"),  # contract, section 7: 8 and 8.0 may differ
+    ],
+)
+def test_another_request_has_another_digest(body: bytes, key: str) -> None:
+    assert request_digest(body, key) != request_digest(b'{"model":"m","params":{"a":1,"b":[2]}}', "default")

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from tasks_bridge.errors import SettingsError
+from tasks_bridge.settings import Settings
+
+SECRET = "sk-byts-very-secret-0123456789"
+
+
+def test_the_environment_sets_everything_under_its_published_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "BYTESPIKE_API_KEY": SECRET,
+        "BYTESPIKE_API_KEYS": '{"team-b": "sk-byts-b"}',
+        "BYTESPIKE_BASE_URL": "http://localhost:8080/",
+        "TASKS_BRIDGE_REDIS_URL": "redis://r:1/2",
+        "TASKS_BRIDGE_BROKER_URL": "amqp://b",
+        "TASKS_BRIDGE_RESULT_BACKEND": "redis://r:1/3",
+        "TASKS_BRIDGE_POLL_MIN_S": "1.5",
+        "TASKS_BRIDGE_POLL_MAX_S": "20",
+        "TASKS_BRIDGE_LEASE_S": "9",
+        "TASKS_BRIDGE_TICK_S": "0.5",
+        "TASKS_BRIDGE_DEADLINE_S": "60",
+        "TASKS_BRIDGE_NAMESPACE": "shop",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    settings = Settings()
+
+    assert settings.key("default") == SECRET
+    assert settings.key("team-b") == "sk-byts-b"
+    assert settings.base_url == "http://localhost:8080"
+    assert settings.redis_url.get_secret_value() == "redis://r:1/2"
+    assert (settings.broker, settings.backend) == ("amqp://b", "redis://r:1/3")
+    assert (settings.poll_min_s, settings.poll_max_s, settings.lease_s, settings.tick_s) == (1.5, 20, 9, 0.5)
+    assert (settings.deadline_s, settings.namespace) == (60, "shop")
+
+
+def test_broker_and_result_backend_are_the_same_redis_unless_told_otherwise() -> None:
+    settings = Settings(redis_url=SecretStr("redis://r:1/2"))
+
+    assert settings.broker == settings.backend == "redis://r:1/2"
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKS_BRIDGE_DEADLINE_S", "")
+    monkeypatch.setenv("BYTESPIKE_API_KEY", "")
+
+    assert Settings().deadline_s is None
+    assert Settings().api_key is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TASKS_BRIDGE_POLL_MINS", "TASKS_BRIDGE_POLL_MIN_S"),
+        ("TASKS_BRIDGE_LEASE", "TASKS_BRIDGE_LEASE_S"),
+        ("BYTESPIKE_APIKEY", "BYTESPIKE_API_KEY"),
+        ("TASKS_BRIDGE_API_KEY", "BYTESPIKE_API_KEY"),  # the API's own settings have the API's prefix
+        ("BYTESPIKE_REDIS_URL", "TASKS_BRIDGE_REDIS_URL"),
+    ],
+)
+def test_an_unknown_name_in_the_environment_is_an_error_that_names_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, SECRET)
+
+    with pytest.raises(SettingsError) as caught:
+        Settings()
+
+    assert name in str(caught.value)
+    assert meant in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_name_like_no_other_is_answered_with_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKS_BRIDGE_QZQZQZ", "1")
+
+    with pytest.raises(SettingsError, match=r"TASKS_BRIDGE_QZQZQZ.*TASKS_BRIDGE_LEASE_S"):
+        Settings()
+
+
+def test_an_unknown_argument_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"unknown setting 'poll_mins' \(did you mean 'poll_min_s'\?\)"):
+        Settings(poll_mins=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"poll_min_s": 0}, "poll_min_s"),
+        ({"poll_min_s": -1}, "poll_min_s"),
+        ({"poll_min_s": "soon"}, "poll_min_s"),
+        ({"lease_s": float("nan")}, "lease_s"),
+        ({"lease_s": float("inf")}, "lease_s"),
+        ({"poll_min_s": 31}, "poll_min_s must not be above poll_max_s"),
+        ({"retry_min_s": 61}, "retry_min_s must not be above retry_max_s"),
+        ({"tick_s": 16}, "tick_s must not be above lease_s"),
+        ({"poll_batch": 0}, "poll_batch"),
+        ({"submit_attempts": 0}, "submit_attempts"),
+        ({"namespace": ""}, "namespace"),
+        ({"namespace": "a{b}"}, "namespace"),
+        ({"namespace": "a b"}, "namespace"),
+        ({"queue": "a:b"}, "queue"),
+        ({"on_insufficient_balance": "pray"}, "on_insufficient_balance"),
+        ({"base_url": "llm.bytespike.ai"}, "base_url"),
+        ({"base_url": "ftp://llm.bytespike.ai"}, "base_url"),
+        ({"base_url": "https://llm.bytespike.ai?x=1"}, "base_url"),
+        ({"api_keys": {"a b": SECRET}}, "alias"),
+        ({"api_key": SECRET, "api_keys": {"default": SECRET}}, "default"),
+    ],
+)
+def test_a_wrong_value_is_named_and_not_shown(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(**arguments)
+
+    assert named.lower() in str(caught.value).lower()
+    assert SECRET not in str(caught.value)
+
+
+def test_keys_that_are_no_json_are_an_error_that_does_not_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYTESPIKE_API_KEYS", f"team-b={SECRET}")
+
+    with pytest.raises(SettingsError) as caught:
+        Settings()
+
+    assert "api_keys" in str(caught.value).lower()
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_key_says_which_variable_to_set() -> None:
+    with pytest.raises(SettingsError, match="BYTESPIKE_API_KEY"):
+        Settings().key("default")
+    with pytest.raises(SettingsError, match=r"'team-c' \(known: default, team-b\).*BYTESPIKE_API_KEYS"):
+        Settings(api_key=SecretStr("x"), api_keys={"team-b": SecretStr("y")}).key("team-c")
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_key_is_no_key(blank: str) -> None:
+    with pytest.raises(SettingsError):
+        Settings(api_key=SecretStr(blank)).key("default")
+
+
+def test_secrets_are_masked_wherever_settings_are_shown() -> None:
+    settings = Settings(
+        api_key=SecretStr(SECRET),
+        api_keys={"b": SecretStr(SECRET)},
+        redis_url=SecretStr("redis://:hunter2@r/0"),
+        broker_url=SecretStr("amqp://me:hunter2@r"),
+        result_backend=SecretStr("redis://:hunter2@r/1"),
+    )
+
+    for shown in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert SECRET not in shown
+        assert "hunter2" not in shown
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().lease_s = 3  # type: ignore[misc]
