@@ -316,7 +316,7 @@ def _refused(view: View, error: BridgeError) -> Step:
 
 
 def _insist(view: View, record: JobRecord, reason: str) -> Step:
-    if view.cancel is None and view.now >= view.deadline_at + view.settings.cancel_grace_s:
+    if view.now >= view.deadline_at + view.settings.cancel_grace_s:
         return Step(JobState.EXPIRED, record, 0, f"expired, cancel unconfirmed: {reason}", is_trouble=True)
     failures = record.failures + 1
     record = record.but(failures=failures)
