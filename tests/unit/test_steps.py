@@ -1,0 +1,444 @@
+"""The decisions about a job, as the table in the design ("HTTP behaviour") has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from tasks_bridge import errors, steps
+from tasks_bridge.cadence import deadline_at
+from tasks_bridge.errors import (
+    ApiConnectionError,
+    ApiResponseError,
+    ApiTimeout,
+    AuthenticationError,
+    BadRequest,
+    BridgeError,
+    Conflict,
+    InsufficientBalance,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    SettingsError,
+)
+from tasks_bridge.models import RemoteTask
+from tasks_bridge.record import OPEN_STATES, TERMINAL_STATES, JobRecord, JobState
+from tasks_bridge.settings import Settings
+from tasks_bridge.steps import Action, View, after_cancel, after_lookup, after_query, after_submit, next_action
+
+QUEUED, PENDING, RUNNING = JobState.QUEUED, JobState.PENDING, JobState.RUNNING
+COMPLETED, FAILED, CANCELLED, EXPIRED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED
+
+START = 1000.0
+DEADLINE = START + 900
+SETTINGS = Settings(api_key=SecretStr("k"))
+MIDDLE = 0.5
+"""The random number that leaves a countdown as it is, and takes three quarters of a backoff."""
+
+NOT_FOUND = NotFound("", 404, "task_not_found")
+NO_ANSWER: list[BridgeError] = [
+    ApiConnectionError("refused"),
+    ApiTimeout("late"),
+    ApiResponseError("garbage"),
+    ServerError("", 500, "internal_error"),
+    ServerError("", 503, None),
+]
+OPERATOR: list[BridgeError] = [
+    AuthenticationError("", 401, "invalid_api_key"),
+    PermissionDenied("", 403, "permission_denied"),
+]
+ANY_ERROR: list[BridgeError] = [
+    *NO_ANSWER,
+    *OPERATOR,
+    NOT_FOUND,
+    NotFound("", 404, "not_found"),
+    BadRequest("", 400, "invalid_param"),
+    BadRequest("", 400, None),
+    Conflict("", 409, "duplicate_out_task_id"),
+    InsufficientBalance("", 402, "insufficient_balance"),
+    RateLimited("", 429, "rate_limit_exceeded", 30.0),
+    RateLimited("", 429, "concurrency_limit"),
+    SettingsError("no key"),
+]
+
+
+def kind(value: object) -> str:
+    if isinstance(value, RemoteTask):
+        return value.status
+    return f"{type(value).__name__}-{getattr(value, 'code', None)}"
+
+
+def task(status: str = "pending", **fields: Any) -> RemoteTask:
+    return RemoteTask(task_id="task_1", status=status, **fields)
+
+
+def view(
+    state: JobState = RUNNING,
+    *,
+    now: float = START + 10,
+    cancel: str | None = None,
+    sent: bool | None = None,
+    settings: Settings = SETTINGS,
+    **record: Any,
+) -> View:
+    known = {} if state is QUEUED else {"submitted_at": START, "remote": {"task_id": "task_1", "status": "running"}}
+    return View(
+        job_id="job",
+        state=state,
+        record=JobRecord(version=1, model="m", key="default", digest="d", created_at=START).but(**(known | record)),
+        cancel=cancel,
+        may_be_submitted=state is not QUEUED if sent is None else sent,
+        now=now,
+        settings=settings,
+        random=MIDDLE,
+    )
+
+
+# -- what to do -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "action"),
+    [
+        (view(QUEUED), Action.SUBMIT),
+        (view(QUEUED, sent=True), Action.SUBMIT),  # the same bytes again, soon after
+        (view(QUEUED, sent=True, now=START + 301), Action.LOOKUP),  # a long gap: ask before paying twice
+        (view(QUEUED, sent=True, now=START + 301, attempted_at=START + 100), Action.SUBMIT),
+        (view(QUEUED, sent=False, now=START + 301), Action.SUBMIT),  # nobody can have sent it
+        (view(PENDING), Action.QUERY),
+        (view(RUNNING), Action.QUERY),
+        # a cancel, and what can have reached ByteSpike
+        (view(QUEUED, cancel="x"), Action.DROP),
+        (view(QUEUED, cancel="x", sent=True), Action.CANCEL),
+        (view(RUNNING, cancel="x"), Action.CANCEL),
+        # the deadline
+        (view(QUEUED, now=DEADLINE), Action.DROP),
+        (view(QUEUED, now=DEADLINE, sent=True), Action.CANCEL),
+        (view(PENDING, now=DEADLINE), Action.CANCEL),
+        (view(RUNNING, now=DEADLINE - 1), Action.QUERY),
+        (view(RUNNING, now=DEADLINE, estimated_s=100.0), Action.QUERY),  # 20 estimates are later
+        (view(RUNNING, now=START + 5, deadline_s=5.0), Action.CANCEL),
+        # `expires`: only while nothing can have been submitted
+        (view(QUEUED, now=START + 5, submit_by=START + 5), Action.DROP),
+        (view(QUEUED, now=START + 5, submit_by=START + 5, sent=True), Action.SUBMIT),
+        (view(RUNNING, now=START + 5, submit_by=START + 5), Action.QUERY),
+        (view(QUEUED, now=START + 50, delay_s=100.0, submit_by=START + 200), Action.SUBMIT),
+    ],
+)
+def test_the_next_action_follows_from_what_is_known(seen: View, action: Action) -> None:
+    assert next_action(seen) is action
+
+
+@pytest.mark.parametrize("cancel", [None, "too late"])
+@pytest.mark.parametrize("state", sorted(TERMINAL_STATES))
+def test_a_job_that_has_ended_is_only_finished(state: JobState, cancel: str | None) -> None:
+    assert next_action(view(state, cancel=cancel, now=DEADLINE + 1e6)) is Action.FINISH
+
+
+def test_a_job_dropped_before_its_submit_was_cancelled_or_has_expired() -> None:
+    assert steps.dropped(view(QUEUED, cancel="x")).state is CANCELLED
+    assert steps.dropped(view(QUEUED, now=DEADLINE)).state is EXPIRED
+
+
+# -- after a submit ---------------------------------------------------------------------------------------------------
+
+
+def test_an_accepted_job_waits_for_its_first_countdown() -> None:
+    step = after_submit(view(QUEUED, attempts=2, failures=1), task(estimated_seconds=60))
+
+    assert (step.state, step.delay_s) == (PENDING, 10)
+    assert (step.record.remote_id, step.record.estimated_s, step.record.submitted_at) == ("task_1", 60, START + 10)
+    assert (step.record.attempts, step.record.failures) == (0, 0)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_a_repeated_submit_of_a_task_that_has_ended_is_followed_by_a_query(status: str) -> None:
+    """Whether such an answer carries the output is not documented (contract, section 3)."""
+    step = after_submit(view(QUEUED, sent=True), task(status))
+
+    assert (step.state, step.delay_s) == (RUNNING, 0)
+
+
+@pytest.mark.parametrize("error", NO_ANSWER, ids=kind)
+def test_a_submit_without_an_answer_is_repeated_with_growing_waits(error: BridgeError) -> None:
+    delays, seen = [], view(QUEUED)
+    for _ in range(5):
+        step = after_submit(seen, error)
+        assert step.state is QUEUED
+        delays.append(step.delay_s)
+        seen = view(QUEUED, attempts=step.record.attempts)
+
+    assert delays == [0.75, 1.5, 3, 60, 60]  # slowly after submit_attempts, but never given up before the deadline
+
+
+def test_a_worker_without_the_key_leaves_the_job_for_one_that_has_it() -> None:
+    step = after_submit(view(QUEUED), SettingsError("There is no ByteSpike API key 'b'"))
+
+    assert step.state is QUEUED
+    assert step.delay_s > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "delay_s"),
+    [
+        (RateLimited("", 429, "rate_limit_exceeded", 30.0), 30),
+        (RateLimited("", 429, "rate_limit_exceeded", 0.0), 1),
+        (RateLimited("", 429, "rate_limit_exceeded", 86400.0), 300),
+        (RateLimited("", 429, "concurrency_limit"), 2),  # 1 to 3 s
+        (RateLimited("", 429, None), 2),
+    ],
+)
+@pytest.mark.parametrize("state", [QUEUED, RUNNING])
+def test_a_rate_limit_is_waited_for_within_bounds(state: JobState, error: BridgeError, delay_s: float) -> None:
+    step = (after_submit if state is QUEUED else after_query)(view(state), error)
+
+    assert (step.state, step.delay_s) == (state, delay_s)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *OPERATOR,
+        BadRequest("", 400, "invalid_param"),
+        BadRequest("", 413, "request_entity_too_large"),
+        BadRequest("", 451, None),
+        Conflict("", 409, "duplicate_out_task_id"),
+        NotFound("", 404, "model_not_found"),
+        InsufficientBalance("", 402, "insufficient_balance"),
+    ],
+    ids=kind,
+)
+def test_a_refused_submit_ends_the_job_with_the_refusal(error: BridgeError) -> None:
+    step = after_submit(view(QUEUED), error)
+
+    assert step.state is FAILED
+    ended_with = steps.failure("job", step.state, step.record)
+    assert (type(ended_with), ended_with.args) == (type(error), error.args)
+
+
+def test_an_empty_wallet_can_be_waited_for() -> None:
+    patient = Settings(on_insufficient_balance="wait")
+
+    step = after_submit(view(QUEUED, settings=patient), InsufficientBalance("", 402, "insufficient_balance"))
+
+    assert (step.state, step.delay_s) == (QUEUED, 60)
+
+
+# -- after a lookup ---------------------------------------------------------------------------------------------------
+
+
+def test_a_lookup_that_finds_nothing_is_followed_by_the_submit_at_once() -> None:
+    seen = view(QUEUED, sent=True, now=START + 600)
+    step = after_lookup(seen, NOT_FOUND)
+
+    assert (step.state, step.delay_s) == (QUEUED, 0)
+    assert next_action(view(QUEUED, sent=True, now=START + 601, attempted_at=step.record.attempted_at)) is Action.SUBMIT
+
+
+def test_a_lookup_that_finds_the_task_takes_it_over() -> None:
+    step = after_lookup(view(QUEUED, sent=True, now=START + 600), task("running", estimated_seconds=60))
+
+    assert (step.state, step.record.remote_id) == (RUNNING, "task_1")
+
+
+@pytest.mark.parametrize("error", NO_ANSWER, ids=kind)
+def test_a_lookup_without_an_answer_is_repeated(error: BridgeError) -> None:
+    assert after_lookup(view(QUEUED, sent=True), error).state is QUEUED
+
+
+# -- after a query ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("pending", RUNNING),  # an older reading
+        ("running", RUNNING),
+        ("strange", RUNNING),
+        ("completed", COMPLETED),
+        ("failed", FAILED),
+        ("cancelled", CANCELLED),
+    ],
+)
+def test_a_query_tells_the_state(status: str, state: JobState) -> None:
+    step = after_query(view(failures=2, polls=4), task(status))
+
+    assert step.state is state
+    assert (step.record.polls, step.record.failures, step.record.polled_at) == (5, 0, START + 10)
+
+
+def test_the_estimate_is_kept_when_later_answers_leave_it_out() -> None:
+    step = after_query(view(estimated_s=60.0), task("running"))
+
+    assert (step.record.estimated_s, step.delay_s) == (60, 10)
+
+
+@pytest.mark.parametrize("error", [*NO_ANSWER, *OPERATOR, SettingsError("x"), BadRequest("", 405, None)], ids=kind)
+def test_a_failed_read_never_fails_the_job(error: BridgeError) -> None:
+    step = after_query(view(failures=9), error)
+
+    assert (step.state, step.record.failures) == (RUNNING, 10)
+
+
+def test_failed_reads_back_off_but_are_never_sooner_than_good_ones() -> None:
+    delays = [after_query(view(failures=failures), ServerError("", 500)).delay_s for failures in (0, 3, 6)]
+
+    assert delays == [5, 6, 45]  # the countdown is 5
+
+
+@pytest.mark.parametrize("error", OPERATOR, ids=kind)
+def test_an_operators_problem_is_loud_from_the_start(error: BridgeError) -> None:
+    assert after_query(view(), error).is_trouble
+    assert not after_query(view(), ServerError("", 500)).is_trouble
+
+
+def test_a_permanent_refusal_of_a_query_ends_the_job() -> None:
+    assert after_query(view(), BadRequest("", 400, "invalid_param")).state is FAILED
+
+
+def test_a_task_that_is_not_found_yet_is_given_time() -> None:
+    step = after_query(view(PENDING, now=START + 29), NOT_FOUND)
+
+    assert (step.state, step.delay_s) == (PENDING, 1)
+
+
+def test_a_task_that_is_gone_ends_the_job() -> None:
+    step = after_query(view(PENDING, now=START + 30), NOT_FOUND)
+
+    error = steps.failure("job", step.state, step.record)
+    assert step.state is FAILED
+    assert isinstance(error, JobFailed)
+    assert (error.job_id, error.code) == ("job", "task_not_found")
+    assert "task_1" in str(error)
+
+
+# -- after a cancel ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cancel", "now", "status", "state"),
+    [
+        ("x", START + 10, "cancelled", CANCELLED),
+        ("x", START + 10, "completed", COMPLETED),  # it completed anyway
+        ("x", START + 10, "failed", FAILED),
+        (None, DEADLINE, "cancelled", EXPIRED),
+        (None, DEADLINE, "completed", COMPLETED),
+        ("x", DEADLINE, "cancelled", CANCELLED),
+    ],
+)
+def test_the_answer_to_a_cancel_decides_how_the_job_ends(
+    cancel: str | None, now: float, status: str, state: JobState
+) -> None:
+    step = after_cancel(view(cancel=cancel, now=now), task(status, credits_used=0.4))
+
+    assert step.state is state
+    assert step.record.remote == {"task_id": "task_1", "status": status, "credits_used": 0.4}
+
+
+@pytest.mark.parametrize("outcome", [task("running"), *NO_ANSWER, *OPERATOR], ids=kind)
+@pytest.mark.parametrize("cancel", ["x", None])
+def test_an_unconfirmed_cancel_is_repeated(outcome: Any, cancel: str | None) -> None:
+    step = after_cancel(view(cancel=cancel, now=DEADLINE + 1), outcome)
+
+    assert step.state is RUNNING
+    assert 0 < step.delay_s <= SETTINGS.poll_max_s
+
+
+@pytest.mark.parametrize("outcome", [task("running"), *NO_ANSWER, *OPERATOR], ids=kind)
+@pytest.mark.parametrize("cancel", ["x", None])
+def test_a_cancel_that_is_never_confirmed_does_not_keep_the_job_for_ever(outcome: Any, cancel: str | None) -> None:
+    step = after_cancel(view(cancel=cancel, now=DEADLINE + SETTINGS.cancel_grace_s), outcome)
+
+    assert step.state is EXPIRED
+    assert step.is_trouble
+
+
+@pytest.mark.parametrize(("cancel", "state"), [("x", CANCELLED), (None, EXPIRED)])
+def test_nothing_to_cancel_is_believed_once_no_submit_can_be_on_its_way(cancel: str | None, state: JobState) -> None:
+    early = view(QUEUED, sent=True, cancel=cancel, now=START + 929, attempted_at=START + 900, deadline_s=900.0)
+
+    assert after_cancel(early, NOT_FOUND).state is QUEUED
+    assert after_cancel(early.at(START + 930), NOT_FOUND).state is state
+
+
+# -- in general -------------------------------------------------------------------------------------------------------
+
+outcomes = st.sampled_from([*ANY_ERROR, *(task(s) for s in ("pending", "running", "completed", "failed", "cancelled"))])
+
+
+@given(
+    st.sampled_from(sorted(OPEN_STATES)),
+    outcomes,
+    st.floats(0, 2000),
+    st.sampled_from([None, "x"]),
+    st.booleans(),
+    st.integers(0, 50),
+)
+def test_whatever_comes_back_a_job_goes_on_soon_or_ends(
+    state: JobState, outcome: Any, elapsed_s: float, cancel: str | None, sent: bool, failures: int
+) -> None:
+    seen = view(
+        state,
+        now=START + elapsed_s,
+        cancel=cancel,
+        sent=sent or state is not QUEUED,
+        failures=failures,
+        attempts=failures,
+    )
+    action = next_action(seen)
+    if action is Action.DROP:
+        step = steps.dropped(seen)
+    else:
+        after = {
+            Action.SUBMIT: after_submit,
+            Action.LOOKUP: after_lookup,
+            Action.QUERY: after_query,
+            Action.CANCEL: after_cancel,
+        }
+        step = after[action](seen, outcome)
+
+    if step.state.is_terminal:
+        if step.state is not COMPLETED:
+            assert isinstance(steps.failure("job", step.state, step.record), BridgeError)
+        return
+    assert 0 <= step.delay_s <= SETTINGS.rate_limit_max_s
+    if seen.now < seen.deadline_at:
+        assert seen.now + step.delay_s <= max(step_deadline(step), seen.deadline_at) + 1e-6, "a deadline is acted on"
+
+
+def step_deadline(step: steps.Step) -> float:
+    return deadline_at(step.record.starts_at, step.record.deadline_s, step.record.estimated_s)
+
+
+def test_every_error_survives_being_recorded() -> None:
+    for error in ANY_ERROR:
+        restored = steps.restore(steps.recorded(error))
+
+        assert (type(restored), restored.args, str(restored)) == (type(error), error.args, str(error))
+
+
+def test_an_error_of_a_newer_version_is_still_an_error() -> None:
+    recorded = steps.recorded(SettingsError("x")).model_copy(update={"name": "FromTheFuture"})
+
+    assert type(steps.restore(recorded)) is errors.BridgeError
+
+
+def test_each_end_has_its_error() -> None:
+    remote = {"task_id": "task_1", "status": "failed", "error_code": "content_policy_violation", "error_message": "no"}
+    record = view(remote=remote, deadline_s=60.0).record
+
+    failed = steps.failure("job", FAILED, record)
+    cancelled = steps.failure("job", CANCELLED, record)
+    expired = steps.failure("job", EXPIRED, record)
+
+    assert (type(failed), failed.args) == (JobFailed, ("job", "content_policy_violation", "no", remote))
+    assert (type(cancelled), cancelled.args) == (JobCancelled, ("job", remote))
+    assert (type(expired), expired.args) == (JobExpired, ("job", 60, remote))
