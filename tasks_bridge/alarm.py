@@ -22,6 +22,7 @@ from tasks_bridge.publish import publish_generate, publish_poll
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from celery import Celery
     from celery.worker.consumer import Consumer
     from kombu import Connection
 
@@ -45,6 +46,9 @@ class Alarm(bootsteps.StartStopStep):
     def __init__(self, consumer: Consumer, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._thread: AlarmThread | None = None
+        settings = bridge_of(consumer.app).settings
+        if settings.alarm:
+            _read_queue(consumer.app, settings.queue)
 
     def start(self, consumer: Consumer) -> None:
         """Celery's hook, also called after a lost connection came back."""
@@ -55,7 +59,6 @@ class Alarm(bootsteps.StartStopStep):
             bridge.check()
         except BridgeError as error:
             log.critical("%s", error)
-        consumer.add_task_queue(bridge.settings.queue)
         slots = consumer.pool.num_processes if consumer.pool is not None else 1
         self._thread = AlarmThread(bridge, slots or 1)
         self._thread.start()
@@ -67,6 +70,20 @@ class Alarm(bootsteps.StartStopStep):
             self._thread = None
 
     shutdown = stop
+
+
+def _read_queue(app: Celery, name: str) -> None:
+    """
+    Have the worker of *app* read the queue *name* too, declared as publishing to it declares it.
+
+    Before the consumer connects: one that runs takes messages as soon as a queue is added to it, and at start-up, while
+    it has no handler for them yet, a waiting message on AMQP would end the worker.
+    """
+    queues = app.amqp.queues
+    if name in queues or queues.create_missing:
+        queues.select_add(queues[name])
+    else:
+        queues.select_add(name, exchange=name, exchange_type="direct", routing_key=name)
 
 
 class AlarmThread(threading.Thread):
