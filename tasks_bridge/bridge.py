@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from celery.app import app_or_default
@@ -39,14 +39,27 @@ class Bridge:
     @cached_property
     def store(self) -> RedisStore:
         """Where the jobs are; made when first asked for, because the app may be configured after `install`."""
-        client = connect(self._redis_url())
+        conf: Any = self.app.conf
+        self.configure(conf)
+        client = connect(self._redis_url(conf))
         return RedisStore(client, namespace=self.settings.namespace, keep_body=self.settings.keep_prompt)
 
-    def _redis_url(self) -> str:
+    def configure(self, conf: Any) -> None:
+        """Give the app's configuration a broker and a result backend, where it has none of its own."""
+        redis_url = self._redis_url(conf)
+        for name, wanted in (
+            ("broker_url", self.settings.broker_url),
+            ("result_backend", self.settings.result_backend),
+        ):
+            if not getattr(conf, name):
+                conf[name] = wanted.get_secret_value() if wanted else redis_url
+
+    def _redis_url(self, conf: Any) -> str:
+        """Where the settings say; if they don't, where the app has its results or else its messages."""
         if "redis_url" not in self.settings.model_fields_set:
-            for url in (self.app.conf.result_backend, self.app.conf.broker_url):
+            for url in (conf.result_backend, conf.broker_url):
                 if url and url.startswith(_REDIS_SCHEMES):
-                    return url.replace("redis+socket://", "unix://").replace("socket://", "unix://")
+                    return str(url).replace("redis+socket://", "unix://").replace("socket://", "unix://")
         return self.settings.redis_url.get_secret_value()
 
     def check(self) -> None:

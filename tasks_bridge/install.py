@@ -31,8 +31,10 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
         SettingsError: A setting is wrong.
     """
     bridge = Bridge(app, settings or Settings())
-    # read when the app's configuration is, which the caller may still be about to name
-    app.add_defaults(lambda: {"broker_url": bridge.settings.broker, "result_backend": bridge.settings.backend})
+    # once the app reads its configuration, which the caller may still be about to name
+    app.on_after_configure.connect(lambda source, **_: bridge.configure(source), weak=False)
+    if vars(app)["configured"]:
+        bridge.configure(app.conf)
     register_bridge(bridge)
     app.steps["consumer"].add(Alarm)
     app.steps["worker"].update((RevokeCommand, QuietPolling))

@@ -1,0 +1,101 @@
+"""What `install` does to an app's configuration, in whichever order the two come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.app.control import Control
+
+from tasks_bridge import Settings, SettingsError, generate, install
+from tasks_bridge.bridge import bridge_of
+
+APPS_REDIS = "redis://apps-redis:7777/3"
+OUR_REDIS = "redis://our-redis:8888/1"
+
+
+class AppConfig:
+    CELERY_BROKER_URL = APPS_REDIS
+    CELERY_TASK_DEFAULT_QUEUE = "video"
+    CELERY_TASK_IGNORE_RESULT = True
+
+
+@pytest.fixture
+def app() -> Celery:
+    return Celery("test", set_as_current=False)
+
+
+def test_an_app_can_be_configured_after_install(app):
+    install(app)
+    app.config_from_object(AppConfig, namespace="CELERY")
+
+    assert app.conf.broker_url == APPS_REDIS
+    assert app.conf.task_default_queue == "video"
+    assert app.tasks[generate.name].ignore_result is True
+
+
+def test_an_app_can_be_configured_before_install(app):
+    app.config_from_object(AppConfig, namespace="CELERY")
+    assert app.conf.task_default_queue == "video"
+    install(app)
+
+    assert app.conf.broker_url == APPS_REDIS
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "expected"),
+    [
+        pytest.param({}, {}, ("localhost:6379/0",) * 3, id="nothing is set: Redis on this machine"),
+        pytest.param({}, {"redis_url": OUR_REDIS}, ("our-redis:8888/1",) * 3, id="our settings alone"),
+        pytest.param({"broker_url": APPS_REDIS}, {}, ("apps-redis:7777/3",) * 3, id="the app's broker is Redis"),
+        pytest.param(
+            {"broker_url": "amqp://rabbit//"},
+            {"redis_url": OUR_REDIS},
+            ("rabbit//", "our-redis:8888/1", "our-redis:8888/1"),
+            id="the app's broker is RabbitMQ",
+        ),
+        pytest.param(
+            {"broker_url": "amqp://rabbit//", "result_backend": APPS_REDIS},
+            {},
+            ("rabbit//", "apps-redis:7777/3", "apps-redis:7777/3"),
+            id="the app's results are in Redis",
+        ),
+        pytest.param(
+            {"broker_url": APPS_REDIS, "result_backend": APPS_REDIS},
+            {"redis_url": OUR_REDIS},
+            ("apps-redis:7777/3", "apps-redis:7777/3", "our-redis:8888/1"),
+            id="jobs apart from the app's own Redis",
+        ),
+    ],
+)
+def test_what_the_app_has_is_left_and_what_it_lacks_is_filled_in(
+    app, config: dict[str, Any], settings: dict[str, Any], expected: tuple[str, str, str]
+):
+    app.conf.update(config)
+    bridge = install(app, Settings(**settings))
+
+    found = (app.conf.broker_url, app.conf.result_backend, bridge.store.address)
+    assert tuple(url.partition("://")[2] or url for url in found) == expected
+
+
+def test_install_twice_leaves_one_bridge(app):
+    install(app, Settings(namespace="first"))
+    install(app, Settings(namespace="second"))
+
+    assert bridge_of(app).settings.namespace == "second"
+    assert type(app.control).__mro__.count(Control) == 1
+
+
+def test_an_app_without_install_says_what_to_do(app):
+    with pytest.raises(SettingsError, match=r"call tasks_bridge\.install\(app\)"):
+        app.tasks[generate.name].apply_async(("seedream-v4", {"prompt": "a fox"}))
+
+
+def test_no_part_of_an_installed_app_shows_a_secret(app):
+    settings = Settings(api_key="sk-byts-very-secret", redis_url="redis://user:hush@our-redis:8888/1")
+    bridge = install(app, settings)
+
+    shown = f"{settings!r} {settings} {bridge!r} {bridge.store!r} {bridge.store.client!r}"
+    assert "very-secret" not in shown
+    assert "hush" not in shown
