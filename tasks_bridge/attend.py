@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tasks_bridge import events, facts, steps
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tasks_bridge.jobs")
 
+SUBMIT_WAIT_S: Final = 1.0
+"""About how long a job waits for a place when the cap on submits is reached."""
+
 SETTLE_S: Final = 0.01
 """How long the first answers wait for others to share their write."""
 
@@ -44,12 +49,19 @@ class Outcome:
     lease: Lease
     action: Action
     step: Step
+    answer: RemoteTask | BridgeError | None = None
+    """What ByteSpike said; None if it was not asked."""
 
 
 async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
     """Bring every one of *leases* one step further. Never raises: what can't be done now is due again later."""
-    begun = asyncio.get_running_loop().time()
-    working = {asyncio.create_task(_work(bridge, lease, begun)): lease for lease in leases}
+    plans = [_plan(bridge, lease) for lease in leases]
+    try:
+        await _hold_back(bridge, plans)
+    except StoreError as error:
+        log.error("%d jobs are left to their leases: %s", len(plans), error)  # noqa: TRY400 - expected, no bug
+        return
+    working = {asyncio.create_task(_work(bridge, plan)): plan.lease for plan in plans}
     keeper = asyncio.create_task(_keep(bridge, working))
     try:
         while working:
@@ -58,13 +70,57 @@ async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
             outcomes = []
             for task in done:
                 lease = working.pop(task)
-                if error := task.exception():
-                    log.error("job %s: left to its lease by a bug", lease.job_id, exc_info=error)
+                if bug := task.exception():
+                    log.error("job %s: left to its lease by a bug", lease.job_id, exc_info=bug)
                 else:
                     outcomes.append(task.result())
             await _settle(bridge, outcomes)
     finally:
         keeper.cancel()
+
+
+@dataclass(slots=True)
+class Plan:
+    """A leased job and what to do with it."""
+
+    lease: Lease
+    view: View
+    action: Action
+    begun: float
+    """On the event loop's clock."""
+    wait_s: float | None = None
+    """Set where the action is held back for so long."""
+
+
+def _plan(bridge: Bridge, lease: Lease) -> Plan:
+    view = View(
+        job_id=lease.job_id,
+        state=lease.state,
+        record=lease.record,
+        cancel=lease.cancel,
+        # the holder before may have sent it and died, unless it wrote back that it had not
+        may_be_submitted=lease.state is not JobState.QUEUED or lease.token - 1 > lease.record.unsent,
+        now=lease.now,
+        settings=bridge.settings,
+        random=random.random(),  # noqa: S311 - spreads requests, keeps no secret
+    )
+    return Plan(lease, view, steps.next_action(view), asyncio.get_running_loop().time())
+
+
+async def _hold_back(bridge: Bridge, plans: Sequence[Plan]) -> None:
+    """Mark those of *plans* that must wait: for the API to come back, or for a place to submit."""
+    requests = [plan for plan in plans if plan.action in steps.REQUESTS]
+    if not requests:
+        return
+    admission = await bridge.reactor.blocking(bridge.gate.admit, len(requests))
+    for plan in requests[admission.admitted :]:
+        # spread over the time until the probe after the next
+        plan.wait_s = admission.wait_s * (1 + plan.view.random)
+    for plan in requests[: admission.admitted]:
+        if plan.action is Action.SUBMIT and not await bridge.reactor.blocking(
+            bridge.gate.take_submit, plan.lease.job_id
+        ):
+            plan.wait_s = SUBMIT_WAIT_S * (0.5 + plan.view.random)
 
 
 async def _keep(bridge: Bridge, working: dict[asyncio.Task[Outcome], Lease]) -> None:
@@ -77,25 +133,29 @@ async def _keep(bridge: Bridge, working: dict[asyncio.Task[Outcome], Lease]) -> 
             log.warning("%d leases could not be renewed: %s", len(working), error)
 
 
-async def _work(bridge: Bridge, lease: Lease, begun: float) -> Outcome:
-    view = View(
-        job_id=lease.job_id,
-        state=lease.state,
-        record=lease.record,
-        cancel=lease.cancel,
-        may_be_submitted=lease.state is not JobState.QUEUED or lease.token > 1,
-        now=lease.now,
-        settings=bridge.settings,
-        random=random.random(),  # noqa: S311 - spreads requests, keeps no secret
-    )
-    action = steps.next_action(view)
+async def _work(bridge: Bridge, plan: Plan) -> Outcome:
+    lease, view, action = plan.lease, plan.view, plan.action
     if action is Action.DROP:
         return Outcome(lease, action, steps.dropped(view))
     if action is Action.FINISH:
         return Outcome(lease, action, Step(lease.state, lease.record, 0, "finished"))
+    if plan.wait_s is not None:
+        return _known_unsent(view, Outcome(lease, action, steps.held_back(view, action, plan.wait_s)))
     answer = await _ask(bridge, lease, action)
-    elapsed_s = asyncio.get_running_loop().time() - begun
-    return Outcome(lease, action, _decide(view.at(lease.now + elapsed_s), action, answer))
+    if action is Action.SUBMIT:
+        with suppress(StoreError):  # then the place is free after the submit's timeout
+            await bridge.reactor.blocking(bridge.gate.free_submit, lease.job_id)
+    elapsed_s = asyncio.get_running_loop().time() - plan.begun
+    return _known_unsent(view, Outcome(lease, action, _decide(view.at(lease.now + elapsed_s), action, answer), answer))
+
+
+def _known_unsent(view: View, outcome: Outcome) -> Outcome:
+    """Note in a job that is still to be submitted that no request of it can have got through, if that is so."""
+    step, lease = outcome.step, outcome.lease
+    is_ambiguous = view.may_be_submitted or step.record.attempts > lease.record.attempts
+    if step.state is not JobState.QUEUED or is_ambiguous:
+        return outcome
+    return replace(outcome, step=replace(step, record=step.record.but(unsent=lease.token)))
 
 
 def _decide(view: View, action: Action, answer: RemoteTask | BridgeError) -> Step:
@@ -142,6 +202,7 @@ async def _caught(call: Awaitable[RemoteTask]) -> RemoteTask | BridgeError:
 async def _settle(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
     try:
         lost = await bridge.reactor.blocking(_write_back, bridge, outcomes)
+        await _report_health(bridge, outcomes)
     except StoreError as error:
         log.error("%d jobs are left to their leases: %s", len(outcomes), error)  # noqa: TRY400 - expected, no bug
         return
@@ -150,6 +211,13 @@ async def _settle(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
         return
     for outcome in lost:
         await _compensate(bridge, outcome)
+
+
+async def _report_health(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
+    answers = [outcome.answer for outcome in outcomes if outcome.answer is not None]
+    bad = sum(steps.is_outage(answer) for answer in answers)
+    if bad or bridge.gate.expects_news:
+        await bridge.reactor.blocking(partial(bridge.gate.report, good=len(answers) - bad, bad=bad))
 
 
 def _write_back(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:

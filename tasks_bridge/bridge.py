@@ -13,6 +13,7 @@ from celery.local import Proxy
 
 from tasks_bridge.client import AsyncClient
 from tasks_bridge.errors import SettingsError
+from tasks_bridge.gate import Gate
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
 from tasks_bridge.store.redis import RedisStore, connect
@@ -43,6 +44,11 @@ class Bridge:
         self.configure(conf)
         client = connect(self._redis_url(conf))
         return RedisStore(client, namespace=self.settings.namespace, keep_body=self.settings.keep_prompt)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """What all workers together may send."""
+        return Gate(self.store, self.settings)
 
     def configure(self, conf: Any) -> None:
         """Give the app's configuration a broker and a result backend, where it has none of its own."""

@@ -130,6 +130,8 @@ class JobRecord(BaseModel):
     attempts: int = 0
     """Submits without a usable answer so far."""
     attempted_at: float | None = None
+    unsent: int = 0
+    """Up to this token it is certain that no submit got through."""
     polls: int = 0
     failures: int = 0
     """Reads that failed since the last good one."""

@@ -103,6 +103,10 @@ class Settings(BaseSettings):
 
     submit_attempts: int = Field(default=4, ge=1)
     """Submits without a usable answer before going on slowly, every `retry_max_s`, until the deadline."""
+    submit_concurrency: int | None = Field(default=None, ge=1)
+    """Most submits at a time, of all workers together; default: no cap but ByteSpike's (contract, section 9)."""
+    breaker_max_s: Seconds = 15.0
+    """Longest interval between probes while the API does not answer."""
     retry_min_s: Seconds = 1.0
     """First wait after a failed request; doubles. Source: contract, section 8 (retry policy)."""
     retry_max_s: Seconds = 60.0

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from tasks_bridge.cadence import backoff_s, countdown_s, deadline_at
 from tasks_bridge.errors import (
+    ApiConnectionError,
     ApiError,
+    ApiResponseError,
     ApiStatusError,
     AuthenticationError,
     BadRequest,
@@ -57,6 +59,10 @@ class Action(Enum):
     CANCEL = auto()
     DROP = auto()  # end it here: ByteSpike never heard of it
     FINISH = auto()  # terminal already: let Celery have the outcome
+
+
+REQUESTS: Final = frozenset({Action.SUBMIT, Action.LOOKUP, Action.QUERY, Action.CANCEL})
+"""The actions that ask ByteSpike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,19 @@ def dropped(view: View) -> Step:
     if view.cancel is not None:
         return Step(JobState.CANCELLED, view.record, 0, f"cancelled before it was submitted: {view.cancel}")
     return Step(JobState.EXPIRED, view.record, 0, "expired before it was submitted")
+
+
+def held_back(view: View, action: Action, wait_s: float) -> Step:
+    """Wait without having asked: the API is down, or there are enough submits under way."""
+    if action is Action.CANCEL:
+        # its deadline's grace ends also while nobody can be asked
+        return _insist(view, view.record, "cancel held back")
+    return Step(view.state, view.record, view.until_deadline(wait_s), "held back")
+
+
+def is_outage(outcome: RemoteTask | BridgeError) -> bool:
+    """Whether *outcome* speaks of the API being down rather than of one task."""
+    return isinstance(outcome, ServerError | ApiConnectionError | ApiResponseError)
 
 
 def after_submit(view: View, outcome: RemoteTask | BridgeError) -> Step:

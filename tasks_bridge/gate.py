@@ -1,0 +1,117 @@
+"""
+What all workers together may send to ByteSpike: a circuit breaker, and a cap on submits at a time.
+
+While the API is down, requests would fail by the thousand and tell nothing. After a few failures in a row, by whichever
+worker, the circuit opens: one request at a time goes through as a probe, at intervals that double, and the other jobs
+wait. The first good answer closes it. Jobs never fail by it.
+
+Source: M. Nygard, "Release It!" (2007), chapter 5, Circuit Breaker.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+
+from tasks_bridge.errors import StoreError
+
+if TYPE_CHECKING:
+    from tasks_bridge.settings import Settings
+    from tasks_bridge.store import RedisStore
+
+log = logging.getLogger(__name__)
+
+FAILURES: Final = 5
+"""In a row, to open the circuit: more than one odd job's, few enough to spare an API in trouble."""
+
+_LUA = (files("tasks_bridge") / "gate.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How many of the requests may be sent now, and how long the others should wait."""
+
+    admitted: int
+    wait_s: float
+
+
+class Gate:
+    """The limits of one store's workers, kept in its Redis under ``breaker`` (hash) and ``submits`` (sorted set)."""
+
+    def __init__(self, store: RedisStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._breaker = store.key("gate", "breaker")
+        self._submits = store.key("gate", "submits")
+        self._script = store.client.register_script(_LUA)
+        self.expects_news = False
+        """Whether good answers matter as well: there were failures not long ago."""
+
+    def admit(self, requests: int) -> Admission:
+        """
+        Ask for *requests* requests.
+
+        Raises:
+            StoreError: Redis can't be reached.
+        """
+        admitted, wait_s, failures = self._run("admit", requests)
+        self.expects_news = int(failures) > 0
+        return Admission(int(admitted), float(wait_s))
+
+    def report(self, *, good: int, bad: int) -> None:
+        """
+        Tell how many requests were answered, and how many were not (no answer, or a 5xx).
+
+        Raises:
+            StoreError: Redis can't be reached.
+        """
+        settings = self._settings
+        change = self._run("report", good, bad, FAILURES, settings.retry_min_s, settings.breaker_max_s)
+        if change == b"opened":
+            log.error("ByteSpike does not answer: requests are held back to one probe at a time, jobs wait")
+        elif change == b"closed":
+            log.warning("ByteSpike answers again: jobs go on")
+
+    def take_submit(self, job_id: str) -> bool:
+        """
+        Take one of the ``submit_concurrency`` places; one that is never given back is free after ``submit_timeout_s``.
+
+        Raises:
+            StoreError: Redis can't be reached.
+        """
+        limit = self._settings.submit_concurrency
+        if limit is None:
+            return True
+        now, client = self._store.now(), self._store.client
+        try:
+            with client.pipeline() as pipe:
+                pipe.zremrangebyscore(self._submits, "-inf", now)
+                pipe.zadd(self._submits, {job_id: now + self._settings.submit_timeout_s})
+                pipe.zrank(self._submits, job_id)
+                pipe.expire(self._submits, 3600)
+                rank = pipe.execute()[2]
+            if rank < limit:
+                return True
+            client.zrem(self._submits, job_id)
+        except redis.RedisError as error:
+            raise StoreError(f"The places for submits can't be read: {error}") from error
+        return False
+
+    def free_submit(self, job_id: str) -> None:
+        """Give the place back. Raises StoreError."""
+        if self._settings.submit_concurrency is None:
+            return
+        try:
+            self._store.client.zrem(self._submits, job_id)
+        except redis.RedisError as error:
+            raise StoreError(f"A place for submits can't be given back: {error}") from error
+
+    def _run(self, *arguments: str | float) -> Any:
+        try:
+            return self._script(keys=[self._breaker], args=arguments)
+        except redis.RedisError as error:
+            raise StoreError(f"The circuit breaker can't be read: {error}") from error
