@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import kombu.pools
 import pytest
 from celery import Celery
 from pytest_celery import CeleryTestSetup, CeleryWorkerCluster
@@ -215,6 +216,8 @@ def celery_setup_app(settings: dict[str, Any]) -> Iterator[Celery]:
     app.set_current()
     yield app
     app.close()
+    # They know queues as declared that the next test finds deleted.
+    kombu.pools.reset()
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ class LocalProcess:
         """
         Send *signal* to the group, to its main process, or to one of the others.
 
-        After SIGKILL to all, all are gone when this returns; after SIGKILL to the main process, that one is.
+        After SIGKILL, who was meant is gone when this returns.
         """
         number = signals.Signals[signal] if isinstance(signal, str) else signals.Signals(signal)
         match whom:
@@ -181,6 +181,11 @@ class LocalProcess:
                 children = self.children()
                 assert children, f"expected a child process of {self.name} to kill\n{self.tail()}"
                 os.kill(children[0], number)
+                if number == signals.SIGKILL:
+                    eventually(
+                        lambda: children[0] not in self.children(),
+                        expected=f"process {children[0]} of {self.name} gone after SIGKILL",
+                    )
         if number == signals.SIGKILL and whom != "child":
             self.wait(timeout_s=10)
             if whom == "all":

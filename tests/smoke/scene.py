@@ -14,6 +14,7 @@ from redis import Redis
 
 from tasks_bridge import Job, generate
 from tasks_bridge.bridge import Bridge, bridge_of
+from tasks_bridge.publish import publish_generate
 from tasks_bridge.sandbox import SandboxServer
 from tests.smoke import smoke_app
 from tests.smoke.nodes import WorkerNode
@@ -113,16 +114,25 @@ class Scene:
         return self.calls(name)
 
     def wait_until_idle(self) -> None:
-        """Wait until no message is left that could still call something: then what was not called never will be."""
+        """Wait until no message is left that could still call something: what was not called then never will be."""
+        # What was published before this message, though perhaps still on its way to the broker, is ahead of it.
+        smoke_app.overtake_nothing.delay().get(timeout=END_TIMEOUT_S)
 
         def is_idle() -> bool:
             with self.app.connection_for_read() as connection:
                 left = sum(count_messages(connection, queue) for queue in self.queues)
-            inspect = self.app.control.inspect(timeout=0.5)
+            alive = sum(worker.container.status == "running" for worker in self.workers)
+            inspect = self.app.control.inspect(timeout=5, limit=alive)
             held = [*(inspect.active() or {}).values(), *(inspect.reserved() or {}).values()]
             return not left and not any(held)
 
         self.wait_until(is_idle, "no message in a queue or in a worker")
+
+    def publish_again(self, result: AsyncResult) -> None:
+        """Publish a job's message once more, as a broker does that was not told of its receipt."""
+        entry = self.bridge.store.get([result.id])[0]
+        assert entry is not None, f"expected the store to know job {result.id}"
+        publish_generate(self.app, result.id, entry.record)
 
     @property
     def queues(self) -> list[str]:
@@ -132,12 +142,13 @@ class Scene:
     def lose_messages(self) -> None:
         """Empty all queues, as a broker does that was not made durable."""
         with self.app.connection_for_write() as connection:
-            lost = sum(purge(connection, queue) for queue in self.queues)
-        assert lost, "expected a message to lose"
+            self.wait_until(
+                lambda: sum(purge(connection, queue) for queue in self.queues), "a message in a queue to lose"
+            )
 
-    def worker_log_has(self, text: str) -> None:
-        """Some worker has logged *text*."""
-        assert any(text in worker.logs() for worker in self.workers), f"expected {text!r} in a worker's log"
+    def wait_for_log(self, text: str) -> None:
+        """Wait until some worker has logged *text*."""
+        self.wait_until(lambda: any(text in worker.logs() for worker in self.workers), f"{text!r} in a worker's log")
 
     def halt_at(self, point: str) -> None:
         """Have the first worker that comes to *point* stand still there, see `smoke_app.halt`."""

@@ -81,6 +81,11 @@ def assemble(videos: list[dict[str, Any]]) -> list[str]:
     return jobs
 
 
+@shared_task
+def overtake_nothing() -> None:
+    """A message that comes after those that were published before it."""
+
+
 def halt(point: str, job_id: str) -> None:
     """Stand still here if a test asked for it: it kills the worker in this moment. The next one passes."""
     redis = bridge_of(current_app).store.client

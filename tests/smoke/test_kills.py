@@ -81,7 +81,7 @@ def test_a_worker_killed_while_its_job_runs_loses_no_job(scene: Scene):
 
 
 def test_a_worker_killed_while_it_polls_loses_no_job(scene: Scene):
-    result = scene.submit({"faults": [{"on": "query", "kind": "hang", "after": 1}]})
+    result = scene.submit({"duration_s": 1, "faults": [{"on": "query", "kind": "hang", "after": 1}]})
     scene.wait_for_request("query", 2)
 
     kill_and_replace(scene)
@@ -139,7 +139,7 @@ def test_callbacks_published_twice_around_a_kill_run_once_under_once(scene: Scen
     kill_and_replace(scene)
 
     scene.assert_completed_once(result)
-    scene.worker_log_has("has run before")
+    scene.wait_for_log("has run before")
 
 
 @REDIS_ONLY

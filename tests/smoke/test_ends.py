@@ -1,0 +1,171 @@
+"""Jobs that are ended from outside: cancelled, revoked, out of time; and services that go away and come back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks_bridge import JobCancelled, JobExpired, JobState
+from tests.smoke.scene import Scene
+
+REDIS_ONLY = pytest.mark.parametrize("celery_broker", ["redis"], indirect=True)
+LONG = {"pending_s": 0, "duration_s": 600}
+
+
+def assert_cancelled_once(scene: Scene, result, error: str = "JobCancelled") -> None:
+    scene.wait_for_end(result)
+    scene.wait_for_calls("failed")
+    scene.wait_until_idle()
+    assert [(call["job"], call["error"]) for call in scene.calls("failed")] == [(result.id, error)]
+    assert scene.calls("completed") == []
+    assert [task["status"] for task in scene.remote_tasks(result.id)] == ["cancelled"], scene.show()
+
+
+def test_a_cancelled_job_is_cancelled_at_bytespike_and_tells_its_failure_callback(scene: Scene):
+    result = scene.submit(LONG)
+    scene.wait_for_state(result, "RUNNING")
+
+    assert scene.job(result).cancel() is True
+
+    assert_cancelled_once(scene, result)
+    assert result.state == "REVOKED"
+    assert scene.job(result).status is JobState.CANCELLED
+    with pytest.raises(JobCancelled):
+        scene.job(result).result()
+
+
+@REDIS_ONLY
+def test_a_revoked_job_is_cancelled_at_bytespike(scene: Scene):
+    result = scene.submit(LONG)
+    scene.wait_for_state(result, "RUNNING")
+
+    result.revoke()
+
+    assert_cancelled_once(scene, result)
+    assert result.state == "REVOKED"
+
+
+@REDIS_ONLY
+def test_a_revoke_that_goes_only_to_the_workers_cancels_at_bytespike_too(scene: Scene):
+    """As Flower's button does when Flower runs without this library."""
+    result = scene.submit(LONG)
+    scene.wait_for_state(result, "RUNNING")
+
+    scene.app.control.broadcast("revoke", arguments={"task_id": result.id, "terminate": True})
+
+    assert_cancelled_once(scene, result)
+
+
+@pytest.mark.workers(0)
+@REDIS_ONLY
+def test_a_job_cancelled_before_any_worker_is_up_is_never_submitted(scene: Scene):
+    result = scene.submit()
+    scene.job(result).cancel()
+
+    scene.start_worker("--concurrency", "2")
+
+    scene.wait_for_end(result)
+    scene.wait_for_calls("failed")
+    assert result.state == "REVOKED"
+    assert scene.sandbox.tasks() == []
+
+
+@REDIS_ONLY
+def test_a_cancel_survives_the_worker_that_was_to_carry_it_out(scene: Scene):
+    result = scene.submit({**LONG, "faults": [{"on": "cancel", "kind": "hang"}]})
+    scene.wait_for_state(result, "RUNNING")
+    scene.job(result).cancel()
+    scene.wait_for_request("cancel")
+
+    scene.worker.kill()
+    scene.start_worker("--concurrency", "2")
+
+    assert_cancelled_once(scene, result)
+
+
+@REDIS_ONLY
+def test_a_job_that_completed_in_spite_of_its_cancel_ends_as_completed(scene: Scene):
+    result = scene.submit({**LONG, "cancel": "completes"})
+    scene.wait_for_state(result, "RUNNING")
+
+    scene.job(result).cancel()
+
+    scene.assert_completed_once(result)
+
+
+def test_a_job_past_its_deadline_is_cancelled_at_bytespike_and_expires(scene: Scene):
+    result = scene.submit(LONG, kwargs={"deadline_s": 1.5})
+
+    with pytest.raises(JobExpired) as expired:
+        result.get(timeout=20)
+
+    assert_cancelled_once(scene, result, "JobExpired")
+    assert expired.value.args[:2] == (result.id, 1.5)
+    assert result.state == "FAILURE"
+    assert scene.job(result).status is JobState.EXPIRED
+
+
+def test_a_worker_told_to_stop_leaves_its_waiting_jobs_to_the_next_at_once(scene: Scene):
+    results = [scene.submit({"duration_s": 3 + 0.1 * number}) for number in range(8)]
+    scene.wait_for_request("submit", 8)
+
+    scene.worker.kill("SIGTERM", whom="main")
+
+    assert scene.worker.wait_for_exit(timeout_s=10) == 0
+    assert not any(result.ready() for result in results)
+    scene.start_worker("--concurrency", "2")
+    scene.assert_completed_once(*results)
+    assert scene.sandbox.stats()["requests"]["submit"] == 8
+
+
+@REDIS_ONLY
+def test_a_worker_told_to_stop_while_it_submits_makes_no_second_task(scene: Scene):
+    result = scene.submit({"faults": [{"on": "submit", "kind": "hang", "work_done": True}]})
+    scene.wait_for_request("submit")
+
+    scene.worker.kill("SIGTERM", whom="main")
+
+    assert scene.worker.wait_for_exit(timeout_s=10) == 0
+    scene.start_worker("--concurrency", "2")
+    scene.assert_completed_once(result)
+
+
+@REDIS_ONLY
+def test_a_redis_killed_and_restarted_from_its_append_only_file_loses_no_job(celery_backend, scene: Scene):
+    results = [scene.submit({"duration_s": 1 + 0.5 * number}) for number in range(6)]
+    scene.wait_for_request("submit", 6)
+
+    celery_backend.kill()
+    celery_backend.restart()
+
+    scene.assert_completed_once(*results)
+
+
+@REDIS_ONLY
+def test_jobs_wait_while_bytespike_is_away(scene: Scene):
+    running = scene.submit({"duration_s": 1.5})
+    scene.wait_for_state(running, "PENDING_REMOTE", "RUNNING")
+    scene.sandbox.fail("down", for_s=2)
+    queued = scene.submit()
+
+    scene.assert_completed_once(running, queued)
+
+
+@REDIS_ONLY
+def test_a_submit_whose_response_is_lost_is_repeated_and_makes_one_task(scene: Scene):
+    result = scene.submit({"faults": [{"on": "submit", "kind": "lost_response", "times": 2}]})
+
+    scene.assert_completed_once(result)
+    assert scene.sandbox.stats()["duplicate_submits"] == 2
+
+
+@REDIS_ONLY
+def test_messages_that_come_twice_change_nothing(scene: Scene):
+    """What a broker's redelivery does."""
+    result = scene.submit({"duration_s": 1})
+    scene.wait_for_request("submit")
+    for _ in range(5):
+        scene.publish_again(result)
+    scene.wait_for_end(result)
+    scene.publish_again(result)
+
+    scene.assert_completed_once(result)
