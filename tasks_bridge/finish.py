@@ -54,6 +54,13 @@ def finished(job_id: str) -> None:
         finishing.end()
 
 
+def abandoned(job_id: str) -> None:
+    """Celery could not do its part: the lease runs out, and the finish is repeated."""
+    finishing = _finishing.pop(job_id, None)
+    if finishing is not None:
+        finishing.stop()
+
+
 def _revoke(bridge: Bridge, task: Task[Any, Any], lease: Lease, error: BridgeError) -> NoReturn:
     """End as Celery ends revoked tasks, but with errbacks, chord and chain told."""
     ignore_result = bool(lease.record.options.get("ignore_result"))
@@ -81,11 +88,11 @@ class Finishing:
     def __init__(self, bridge: Bridge, lease: Lease) -> None:
         self._bridge = bridge
         self._lease = lease
-        self._stop = bridge.reactor.start(self._renew())
+        self.stop = bridge.reactor.start(self._renew())
 
     def end(self) -> None:
         """Celery has done its part."""
-        self._stop()
+        self.stop()
         _end(self._bridge, self._lease)
 
     async def _renew(self) -> None:
@@ -120,3 +127,4 @@ class OutcomesOnly:
             self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
         else:
             log.warning("job %s: left to its lease, which brings it back: %r", task_id, exc)
+            abandoned(task_id)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from celery import Task, current_app, shared_task
+from celery import Task, current_app, shared_task, states
 from celery.exceptions import Ignore
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
@@ -22,7 +22,7 @@ from tasks_bridge.attend import attend
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import ApiError, BridgeError, InvalidRequest, JobConflict, JobError, StoreError
 from tasks_bridge.events import GENERATE, POLL
-from tasks_bridge.finish import OutcomesOnly, finish, finished
+from tasks_bridge.finish import OutcomesOnly, abandoned, finish, finished
 from tasks_bridge.inline import run_inline
 from tasks_bridge.order import Order, parse_order, start_delay_s, submit_by
 from tasks_bridge.publish import freeze, publish_generate
@@ -144,7 +144,11 @@ class Generate(Task):
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Once Celery has stored the outcome and published the callbacks: take the job off the schedule."""
-        finished(task_id)
+        # Celery comes here as well after a failure of its own, such as a callback that it could not publish
+        if status != states.FAILURE or isinstance(retval, BridgeError):
+            finished(task_id)
+        else:
+            abandoned(task_id)
 
 
 class Poll(Task):
