@@ -63,8 +63,8 @@ async def _serve(sandbox: Sandbox, host: str, port: int, announce: Callable[[str
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, stop.set)
     server = Host(sandbox, host, port)
-    await server.start()
     try:
+        await server.start()
         announce(f"ByteSpike sandbox on {server.url}")
         await stop.wait()
     finally:
