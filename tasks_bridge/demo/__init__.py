@@ -1,0 +1,1 @@
+"""The whole product at work on one machine, and a verdict on whether it kept its promises."""
