@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery import states
 from celery.exceptions import Ignore
+from kombu.exceptions import EncodeError
 
 from tasks_bridge import events, steps
 from tasks_bridge.errors import BridgeError, StoreError
@@ -38,10 +39,10 @@ def finish(bridge: Bridge, task: Task[Any, Any], lease: Lease) -> dict[str, Any]
     if lease.claims and not record.options.get("chord") and _is_stored(task, job_id):
         _end(bridge, lease)
         raise Ignore
-    _finishing[job_id] = Finishing(bridge, lease)
-    if state is JobState.COMPLETED:
+    error = None if state is JobState.COMPLETED else steps.failure(job_id, state, record)
+    _finishing[job_id] = Finishing(bridge, lease, error)
+    if error is None:
         return record.remote or {}
-    error = steps.failure(job_id, state, record)
     if state is JobState.CANCELLED:
         _revoke(bridge, task, lease, error)
     raise error
@@ -85,7 +86,8 @@ class Finishing:
     MOST_RENEWALS = 20
     """Bounded, so that a finish that never comes to its end is repeated elsewhere."""
 
-    def __init__(self, bridge: Bridge, lease: Lease) -> None:
+    def __init__(self, bridge: Bridge, lease: Lease, outcome: BridgeError | None) -> None:
+        self.outcome = outcome
         self._bridge = bridge
         self._lease = lease
         self.stop = bridge.reactor.start(self._renew())
@@ -122,9 +124,26 @@ class OutcomesOnly:
         return getattr(self._backend, name)
 
     def mark_as_failure(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> None:
-        """Celery's hook: passed on for the job's own outcome, dropped for everything else."""
-        if isinstance(exc, BridgeError):
-            self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
-        else:
+        """Celery's hook: passed on for the job's own outcome, dropped for nearly everything else."""
+        finishing = _finishing.get(task_id)
+        is_outcome = finishing is not None and exc is finishing.outcome
+        # without a finish: a message sent by name that never became a job
+        if not is_outcome and not _is_permanent(exc):
             log.warning("job %s: left to its lease, which brings it back: %r", task_id, exc)
             abandoned(task_id)
+            return
+        self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
+        if not is_outcome:
+            finished(task_id)  # Celery doesn't come to after_return then
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """
+    Whether a finish that was stopped by *error* would be stopped by it each time: a next step with wrong arguments.
+
+    It fails the task then, as any Celery task whose callbacks can't be published fails; repeated for ever, it would
+    publish the callbacks before the wrong one for ever.
+    """
+    if isinstance(error, BridgeError):
+        return not isinstance(error, StoreError)
+    return isinstance(error, TypeError | EncodeError)

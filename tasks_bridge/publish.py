@@ -74,7 +74,9 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequest: An option is not JSON-able.
     """
-    defaults = {"serializer": app.conf.task_serializer, "ignore_result": False}
+    defaults = {"serializer": app.conf.task_serializer}
+    if not app.tasks[GENERATE].ignore_result:
+        defaults["ignore_result"] = False
     kept = {
         name: value
         for name, value in options.items()

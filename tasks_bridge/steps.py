@@ -254,8 +254,8 @@ def failure(job_id: str, state: JobState, record: JobRecord) -> BridgeError:
     if state is JobState.CANCELLED:
         return JobCancelled(job_id, record.remote)
     if state is JobState.EXPIRED:
-        after_s = deadline_at(record.starts_at, record.deadline_s, record.estimated_s) - record.starts_at
-        return JobExpired(job_id, after_s, record.remote)
+        # counted from 0, because a difference of large moments would show 59.99999976 s where 60 were asked for
+        return JobExpired(job_id, deadline_at(0.0, record.deadline_s, record.estimated_s), record.remote)
     remote = record.remote_task
     code = remote.error_code if remote else None
     message = remote.error_message if remote else None
