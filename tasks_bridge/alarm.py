@@ -34,6 +34,12 @@ log = logging.getLogger(__name__)
 BACKLOG_MESSAGES: Final = 2
 """Poll messages that may wait in the queue for each pool slot of this worker: more would only age there."""
 
+TURNS_PER_TICK: Final = 5
+"""Turns that find something due come no closer than that: what comes due in between shares messages."""
+
+JITTER: Final = 0.05
+"""Most that is added to each wait, in ticks."""
+
 TROUBLE_WAIT_S: Final = 2.0
 """Pause after Redis or the broker could not be reached."""
 
@@ -87,7 +93,7 @@ def _read_queue(app: Celery, name: str) -> None:
 
 
 class AlarmThread(threading.Thread):
-    """Claims and publishes, once every ``tick_s``."""
+    """Claims and publishes when the earliest job comes due; looks for newcomers once every ``tick_s``."""
 
     def __init__(self, bridge: Bridge, slots: int) -> None:
         super().__init__(name="tasks-bridge-alarm", daemon=True)
@@ -101,8 +107,8 @@ class AlarmThread(threading.Thread):
         """The thread's body."""
         while not self._stopped.is_set():
             wait_s = self._turn()
-            # jitter, so that the workers' ticks spread over the interval
-            self._stopped.wait(wait_s * (0.8 + 0.4 * random()))  # noqa: S311
+            # jitter, so that of several workers one is first
+            self._stopped.wait(wait_s + JITTER * self._bridge.settings.tick_s * random())  # noqa: S311
         self._disconnect()
 
     def stop(self) -> None:
@@ -114,7 +120,7 @@ class AlarmThread(threading.Thread):
         """Wake what is due; returns the seconds until the next turn."""
         settings = self._bridge.settings
         try:
-            claimed, limit = self._wake()
+            wait_s = self._wake()
         except (StoreError, OperationalError, OSError) as error:
             if not self._in_trouble:
                 log.error("no job can be woken until this is over: %s", error)  # noqa: TRY400 - expected, no bug
@@ -128,20 +134,19 @@ class AlarmThread(threading.Thread):
         if self._in_trouble:
             log.info("jobs are woken again")
         self._in_trouble = False
-        # much is due: look again as soon as the workers may have made room
-        return settings.tick_s if claimed < limit else settings.tick_s / 5
+        return wait_s
 
-    def _wake(self) -> tuple[int, int]:
-        bridge = self._bridge
+    def _wake(self) -> float:
+        """Publish messages for what is due; returns the seconds until it pays to look again."""
+        bridge, settings = self._bridge, self._bridge.settings
         # the broker first: claiming what can't be published would only delay it
-        room = self._room()
-        limit = room * bridge.settings.poll_batch
-        if not limit:
-            return 0, 0
-        claims = bridge.store.claim(limit, bridge.settings.lease_s)
-        if claims:
+        limit = self._room() * settings.poll_batch
+        next_due_s = bridge.store.next_due_s()
+        if next_due_s is None or next_due_s > 0:
+            return settings.tick_s if next_due_s is None else min(next_due_s, settings.tick_s)
+        if limit and (claims := bridge.store.claim(limit, settings.lease_s)):
             self._publish(claims)
-        return len(claims), limit
+        return settings.tick_s / TURNS_PER_TICK
 
     def _room(self) -> int:
         """How many more poll messages the queue should take."""

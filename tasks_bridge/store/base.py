@@ -176,6 +176,9 @@ class Store(Protocol):
     def open_count(self) -> int:
         """How many jobs are on the schedule."""
 
+    def next_due_s(self) -> float | None:
+        """Seconds until the earliest job is due, not above 0 if one is; None if there are no open jobs."""
+
     def now(self) -> float:
         """The store's clock."""
 

@@ -187,6 +187,12 @@ class MemoryStore:
         with self._lock:
             return sum(job.due_at is not None for job in self._jobs.values())
 
+    def next_due_s(self) -> float | None:
+        """See `Store.next_due_s`."""
+        with self._lock:
+            earliest = min((job.due_at for job in self._jobs.values() if job.due_at is not None), default=None)
+            return None if earliest is None else earliest - self.clock()
+
     def now(self) -> float:
         """See `Store.now`."""
         return self.clock()

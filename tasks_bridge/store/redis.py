@@ -248,6 +248,17 @@ class RedisStore:
         with self._errors():
             return int(self._redis.zcard(self._due))
 
+    def next_due_s(self) -> float | None:
+        """See `Store.next_due_s`."""
+        with self._errors(), self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zrange(self._due, 0, 0, withscores=True)
+            pipeline.time()
+            earliest, (seconds, micros) = pipeline.execute()
+        if not earliest:
+            return None
+        now = self._clock() if self._clock else seconds + micros / 1e6
+        return float(earliest[0][1]) - now
+
     def now(self) -> float:
         """See `Store.now`; after the first call without a round trip, and immune to jumps of the local clock."""
         if self._clock:

@@ -185,6 +185,20 @@ def test_a_job_is_due_at_its_due_time_and_not_before(store: Store, clock: Clock)
     assert claimed_ids(store.claim(10, LEASE_S)) == ["job"]
 
 
+def test_the_store_says_how_long_until_the_earliest_job_is_due(store: Store, clock: Clock) -> None:
+    assert store.next_due_s() is None
+
+    register(store, "later", delay_s=9)
+    register(store, "sooner", delay_s=5)
+    assert store.next_due_s() == pytest.approx(5)
+
+    clock.advance(6)
+    assert store.next_due_s() == pytest.approx(-1)
+
+    store.claim(10, LEASE_S)
+    assert store.next_due_s() == pytest.approx(3)
+
+
 def test_no_job_is_given_to_two_callers_at_once(make_store: Callable[..., Store]) -> None:
     store = make_store()
     ids = [f"job{number:03}" for number in range(200)]
