@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from tasks_bridge.settings import Settings
 
+DRAIN_S: Final = 1.0
+"""How long the end of a process waits for answers; what takes longer is left to the leases."""
+
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
 
 
@@ -101,8 +104,15 @@ class Bridge:
                 connect_timeout_s=settings.connect_timeout_s,
                 query_timeout_s=settings.query_timeout_s,
                 submit_timeout_s=settings.submit_timeout_s,
+                max_connections=2 * settings.poll_batch,
             )
         return clients[alias]
+
+    def drain(self, **_: Any) -> None:
+        """Celery's hook before a process ends: the answers on their way are still taken, if they come soon."""
+        io = self._io
+        if io is not None and io[0] == os.getpid():
+            io[1].drain(DRAIN_S)
 
     def _per_process(self) -> tuple[Reactor, dict[str, AsyncClient]]:
         # threads don't survive a fork, and sockets must not be shared across one

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from celery.signals import worker_process_shutdown, worker_shutdown
+
 import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of every app
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
@@ -39,4 +41,6 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     app.steps["consumer"].add(Alarm)
     app.steps["worker"].update((RevokeCommand, QuietPolling))
     revoke_durably(app)
+    for ending in (worker_process_shutdown, worker_shutdown):  # of a pool's process; of the worker itself
+        ending.connect(bridge.drain)
     return bridge

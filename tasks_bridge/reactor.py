@@ -8,13 +8,17 @@ while the pool's slot is free again. So one hanging answer holds up neither the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -32,12 +36,15 @@ class Reactor:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._threads = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="tasks-bridge-io")
+        self._admitted = 0
+        self._progress = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="tasks-bridge-reactor", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        self._loop.close()
 
     def run(self, work: Coroutine[object, object, T], *, wait_s: float | None = None) -> T | None:
         """Start *work* and wait for it, for at most *wait_s*: then it goes on alone, and None is returned."""
@@ -48,6 +55,30 @@ class Reactor:
             if future.done():
                 return future.result()
             return None
+
+    def admit(self, work: Coroutine[object, object, object], size: int, *, most: int, wait_s: float) -> None:
+        """
+        Start *work* of *size*, then hold the caller back until at most *most* is in progress, or *wait_s* have passed.
+
+        So the next requests are sent while answers to the last ones are on their way, and never too many of them.
+        """
+        with self._progress:
+            self._admitted += size
+        asyncio.run_coroutine_threadsafe(work, self._loop).add_done_callback(partial(self._leave, size))
+        with self._progress:
+            self._progress.wait_for(lambda: self._admitted <= most, wait_s)
+
+    def _leave(self, size: int, future: Future[object]) -> None:
+        if not future.cancelled() and (bug := future.exception()):
+            log.error("jobs are left to their leases by a bug", exc_info=bug)
+        with self._progress:
+            self._admitted -= size
+            self._progress.notify_all()
+
+    def drain(self, wait_s: float) -> None:
+        """Wait for everything admitted, for at most *wait_s*."""
+        with self._progress:
+            self._progress.wait_for(lambda: not self._admitted, wait_s)
 
     def start(self, work: Coroutine[object, object, object]) -> Callable[[], object]:
         """Start *work* and don't wait; returns what cancels it."""

@@ -226,7 +226,8 @@ def poll(job_ids: list[str]) -> None:
     bridge = bridge_of(current_app)
     leases = bridge.store.begin(job_ids, Purpose.POLL, bridge.settings.lease_s)
     if leases:
-        bridge.reactor.run(attend(bridge, leases), wait_s=SLOT_S)
+        # a second message may start while the answers to this one are on their way
+        bridge.reactor.admit(attend(bridge, leases), len(leases), most=bridge.settings.poll_batch, wait_s=SLOT_S)
 
 
 def _generate_inline(
