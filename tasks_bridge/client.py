@@ -90,8 +90,11 @@ class _Twin:
             "url": f"{self._base_url}{request.path}",
             "content": request.body,
             "headers": None if request.body is None else {"content-type": "application/json"},
-            "timeout": httpx.Timeout(timeout_s, connect=min(self._connect_timeout_s, timeout_s)),
+            "timeout": self._timeout(timeout_s),
         }
+
+    def _timeout(self, timeout_s: float) -> httpx.Timeout:
+        return httpx.Timeout(timeout_s, connect=min(self._connect_timeout_s, timeout_s))
 
     def _stream_arguments(self, task_id: str, silence_s: float) -> dict[str, Any]:
         arguments = self._arguments(wire.stream_request(task_id), silence_s)
@@ -349,6 +352,10 @@ class AsyncClient(_Twin):
         )
         with _set_up():
             self._http = _async_http(self._options, transport)
+        # Made once: putting URL and headers together takes httpx about as long as sending them.
+        self._headers = self._http.headers
+        self._json_headers = httpx.Headers({**self._headers, "content-type": "application/json"})
+        self._urls = {path: httpx.URL(f"{self._base_url}{path}") for path in (wire.QUERY_PATH, wire.SUBMIT_PATH)}
 
     async def submit(
         self,
@@ -428,11 +435,21 @@ class AsyncClient(_Twin):
     async def _send(self, request: wire.Request, timeout_s: float | None, default_s: float) -> _Answer:
         limit_s = default_s if timeout_s is None else _checked_limit(timeout_s)
         with self._typed_errors():
-            async with (
-                asyncio.timeout(limit_s),
-                self._http.stream(**self._arguments(request, limit_s)) as response,
-            ):
-                return await self._read(response)
+            async with asyncio.timeout(limit_s):
+                response = await self._http.send(self._prepared(request, limit_s), stream=True)
+                try:
+                    return await self._read(response)
+                finally:
+                    await response.aclose()
+
+    def _prepared(self, request: wire.Request, timeout_s: float) -> httpx.Request:
+        return httpx.Request(
+            request.method,
+            self._urls.get(request.path) or f"{self._base_url}{request.path}",
+            headers=self._headers if request.body is None else self._json_headers,
+            content=request.body,
+            extensions={"timeout": self._timeout(timeout_s).as_dict()},
+        )
 
     async def _read(self, response: httpx.Response) -> _Answer:
         answer = _Answer(response, limit=self._max_response_bytes)

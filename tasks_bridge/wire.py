@@ -56,6 +56,9 @@ __all__ = [
     "submit_request",
 ]
 
+SUBMIT_PATH = "/v1/tasks/submit"
+QUERY_PATH = "/v1/tasks/query"
+
 MAX_BODY_BYTES = 1024 * 1024
 """Largest body of a task request. Source: contract, section 3."""
 
@@ -180,7 +183,7 @@ def submit_request(body: bytes) -> Request:
     """
     if not 0 < len(body) <= MAX_BODY_BYTES:
         raise InvalidRequest(f"The body of a submit must be 1 to {MAX_BODY_BYTES} bytes, from submit_body().")
-    return Request("POST", "/v1/tasks/submit", body)
+    return Request("POST", SUBMIT_PATH, body)
 
 
 def query_request(task_id: str | None = None, out_task_id: str | None = None) -> Request:
@@ -192,7 +195,7 @@ def query_request(task_id: str | None = None, out_task_id: str | None = None) ->
 
     Source: API, /tasks/query page (body).
     """
-    return Request("POST", "/v1/tasks/query", _dumps(_identifier(task_id, out_task_id)))
+    return Request("POST", QUERY_PATH, _dumps(_identifier(task_id, out_task_id)))
 
 
 def cancel_request(task_id: str | None = None, out_task_id: str | None = None, *, in_body: bool = False) -> Request:
