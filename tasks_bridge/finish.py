@@ -7,9 +7,10 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import redis
 from celery import states
-from celery.exceptions import Ignore
-from kombu.exceptions import EncodeError
+from celery.exceptions import BackendError, Ignore
+from kombu.exceptions import EncodeError, OperationalError
 
 from tasks_bridge import events, steps
 from tasks_bridge.errors import BridgeError, StoreError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from tasks_bridge.store import Lease
 
 log = logging.getLogger("tasks_bridge.jobs")
+
+_AWAY: Final = (OperationalError, BackendError, redis.RedisError, OSError, StoreError)
+"""Broker or backend can't be reached: the finish is repeated."""
 
 _finishing: Final[dict[str, Finishing]] = {}
 """Jobs of this process between the return of `generate` and Celery's `after_return`."""
@@ -75,6 +79,9 @@ def _revoke(bridge: Bridge, task: Task[Any, Any], lease: Lease, error: BridgeErr
 
 def _end(bridge: Bridge, lease: Lease) -> None:
     try:
+        if bridge.budget.is_on or lease.record.is_booked:
+            # here, where every job's end is repeated until it succeeds
+            bridge.budget.settle(lease.job_id, lease.record.cost)
         bridge.store.end(lease, bridge.settings.result_ttl_s)
     except StoreError as error:
         log.warning("job %s: is over, but not off the schedule yet: %s", lease.job_id, error)
@@ -132,7 +139,14 @@ class OutcomesOnly:
             log.warning("job %s: left to its lease, which brings it back: %r", task_id, exc)
             abandoned(task_id)
             return
-        self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
+        try:
+            self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
+        except _AWAY:
+            raise
+        except Exception:
+            # Errbacks come last, and some Celery versions let their errors through. One that is called with arguments
+            # it doesn't take, or that fails by itself, is no reason to lose the outcome or to call it for ever.
+            log.exception("job %s: an errback failed; the job ends as it did", task_id)
         if not is_outcome:
             finished(task_id)  # Celery doesn't come to after_return then
 

@@ -1,0 +1,90 @@
+"""The end of a job when Celery can't do its part at once: nothing is lost, and nothing else counts as the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery import shared_task
+from celery.signals import before_task_publish
+from kombu.exceptions import OperationalError
+
+from tasks_bridge import JobFailed
+from tests.integration.lab import CALLS, Lab, apologise, eventually, publish
+
+
+@contextmanager
+def publishing_fails(task_name: str, times: int) -> Iterator[list[str]]:
+    """The broker refuses the first messages of one task; gives the ids of those."""
+    refused: list[str] = []
+
+    def refuse(sender: str, headers: dict[str, Any], **_: Any) -> None:
+        if sender == task_name and len(refused) < times:
+            refused.append(headers["id"])
+            raise OperationalError("the broker is away")
+
+    before_task_publish.connect(refuse, weak=False)
+    try:
+        yield refused
+    finally:
+        before_task_publish.disconnect(refuse)
+
+
+def test_a_callback_that_could_not_be_published_is_published_by_the_next_finish(lab: Lab) -> None:
+    with publishing_fails(publish.name, times=1) as refused:
+        result = lab.submit()
+        eventually(lambda: refused, "the callback's first publication to fail")
+        call = eventually(lambda: CALLS[:], "the callback to come all the same")[0]
+
+    assert [call.name, call.task_id] == ["publish", refused[0]], "expected the same callback under the same id"
+    lab.ended(result)
+    assert result.state == "SUCCESS"
+    assert [call.name for call in CALLS] == ["publish"], "expected no failure callback: the job has completed"
+
+
+def test_a_finish_that_could_not_be_published_comes_after_the_lease(lab: Lab) -> None:
+    result = lab.submit({"duration_s": 0.6})
+    eventually(lambda: lab.job(result).remote, "the submit to be answered")
+    with publishing_fails("tasks_bridge.generate", times=1) as refused:
+        eventually(lambda: refused, "the finish's publication to fail")
+
+    lab.ended(result)
+    assert result.state == "SUCCESS"
+    assert [call.name for call in CALLS] == ["publish"]
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_a_failure_of_the_worker_itself_is_not_the_jobs(lab: Lab, outcome: str) -> None:
+    """As after the loss of a pool process or a hard time limit, which Celery stores as the task's failure."""
+    result = lab.submit({"duration_s": 0.6, "outcome": outcome})
+    task = lab.app.tasks["tasks_bridge.generate"]
+
+    task.backend.mark_as_failure(result.id, RuntimeError("the worker was lost"), call_errbacks=True)
+
+    lab.ended(result)
+    expected = {"completed": ("SUCCESS", publish), "failed": ("FAILURE", apologise)}[outcome]
+    assert result.state == expected[0]
+    assert "worker was lost" not in str(result.info)
+    assert [f"{call.name}" for call in CALLS] == [expected[1].name.rpartition(".")[2]]
+
+
+@shared_task(bind=True)
+def wants_three(self: Any, request: Any, exc: BaseException, traceback: Any) -> None:
+    """A bound errback is called with the id alone: this one never fits."""
+
+
+@shared_task
+def falls_over(request: Any, exc: BaseException, traceback: Any) -> None:
+    raise ValueError("the errback's own trouble")
+
+
+@pytest.mark.parametrize("errback", [wants_three, falls_over])
+def test_an_errback_that_fails_changes_nothing_about_how_the_job_ended(lab: Lab, errback: Any) -> None:
+    result = lab.submit({"outcome": "failed", "error_code": "nsfw"}, link_error=errback.s())
+
+    lab.ended(result)
+    assert result.state == "FAILURE"
+    assert isinstance(result.result, JobFailed), f"expected the job's own error, not {result.result!r}"
+    assert result.result.code == "nsfw"
