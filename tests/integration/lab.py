@@ -6,6 +6,7 @@ The callbacks below leave a trace in `CALLS`, in this process too.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import uuid
@@ -16,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import celery._state
 from celery import Celery, shared_task
+from celery.backends.redis import RedisBackend
 from celery.contrib.testing.worker import start_worker
 from celery.result import AsyncResult
 from celery.signals import task_prerun
@@ -140,6 +142,19 @@ def short_settings(redis_url: str, namespace: str, base_url: str, **changes: Any
     return Settings(**(values | changes))
 
 
+def _forget_results() -> None:
+    """
+    Let no handle on a result, in whichever thread it was made, unsubscribe from Redis when it is collected one day.
+
+    Celery would look for the server, which is gone by then, for 20 seconds.
+    """
+    backend: Any = RedisBackend
+    for found in gc.get_objects():
+        if type(found) is backend.ResultConsumer:
+            found.stop()
+            found.subscribed_to.clear()
+
+
 class Lab:
     """One app and the sandbox its jobs go to."""
 
@@ -163,6 +178,7 @@ class Lab:
         try:
             yield
         finally:
+            _forget_results()
             _state._set_current_app(before[0])
             _state.set_default_app(before[1])
             self.bridge.store.client.close()
