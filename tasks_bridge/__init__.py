@@ -1,6 +1,7 @@
 """Hand ByteSpike image and video generations to Celery, and get on with your work."""
 
 from tasks_bridge.bridge import Bridge
+from tasks_bridge.budget import Spending
 from tasks_bridge.client import AsyncClient, Client
 from tasks_bridge.errors import (
     ApiConnectionError,
@@ -26,10 +27,11 @@ from tasks_bridge.errors import (
     RateLimited,
     ServerError,
     SettingsError,
+    SpendLimitReached,
     StoreError,
 )
 from tasks_bridge.install import install
-from tasks_bridge.jobs import Job, statuses
+from tasks_bridge.jobs import Job, spending, statuses
 from tasks_bridge.models import RemoteStatus, RemoteTask
 from tasks_bridge.once import once
 from tasks_bridge.record import JobState
@@ -70,10 +72,13 @@ __all__ = [
     "ServerError",
     "Settings",
     "SettingsError",
+    "SpendLimitReached",
+    "Spending",
     "StoreError",
     "generate",
     "install",
     "once",
     "poll",
+    "spending",
     "statuses",
 ]

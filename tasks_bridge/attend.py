@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tasks_bridge import events, facts, steps
-from tasks_bridge.errors import ApiStatusError, BridgeError, NotFound, StoreError
+from tasks_bridge.errors import ApiStatusError, BridgeError, NotFound, SpendLimitReached, StoreError
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.publish import publish_generate
 from tasks_bridge.record import JobState
@@ -70,7 +70,10 @@ async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
             outcomes = []
             for task in done:
                 lease = working.pop(task)
-                if bug := task.exception():
+                bug = task.exception()
+                if isinstance(bug, StoreError):
+                    log.error("job %s: left to its lease: %s", lease.job_id, bug)
+                elif bug:
                     log.error("job %s: left to its lease by a bug", lease.job_id, exc_info=bug)
                 else:
                     outcomes.append(task.result())
@@ -90,6 +93,12 @@ class Plan:
     """On the event loop's clock."""
     wait_s: float | None = None
     """Set where the action is held back for so long."""
+    step: Step | None = None
+    """Set where it is decided already."""
+
+    def view_now(self) -> View:
+        """The job at this moment of the work on it."""
+        return self.view.at(self.lease.now + asyncio.get_running_loop().time() - self.begun)
 
 
 def _plan(bridge: Bridge, lease: Lease) -> Plan:
@@ -108,8 +117,11 @@ def _plan(bridge: Bridge, lease: Lease) -> Plan:
 
 
 async def _hold_back(bridge: Bridge, plans: Sequence[Plan]) -> None:
-    """Mark those of *plans* that must wait: for the API to come back, or for a place to submit."""
-    requests = [plan for plan in plans if plan.action in steps.REQUESTS]
+    """Mark those of *plans* that must wait: for the budget, for the API to come back, or for a place to submit."""
+    if bridge.budget.is_on:
+        # first, because what the budget holds back must not use up the probe of an API that is down
+        await _reserve(bridge, [plan for plan in plans if plan.action is Action.SUBMIT])
+    requests = [plan for plan in plans if plan.action in steps.REQUESTS and plan.step is None]
     if not requests:
         return
     admission = await bridge.reactor.blocking(bridge.gate.admit, len(requests))
@@ -121,6 +133,19 @@ async def _hold_back(bridge: Bridge, plans: Sequence[Plan]) -> None:
             bridge.gate.take_submit, plan.lease.job_id
         ):
             plan.wait_s = SUBMIT_WAIT_S * (0.5 + plan.view.random)
+
+
+async def _reserve(bridge: Bridge, plans: Sequence[Plan]) -> None:
+    """Book what the jobs of *plans* may cost; decide about those that may not."""
+    for plan in plans:
+        view = plan.view
+        answer = await bridge.reactor.blocking(bridge.budget.reserve, view.job_id, view.record)
+        if isinstance(answer, SpendLimitReached):
+            plan.step = steps.over_limit(view, answer)
+        elif answer:
+            plan.view = replace(view, record=view.record.but(is_booked=True))
+        else:
+            plan.step = steps.held_back(view, plan.action, 0)
 
 
 async def _keep(bridge: Bridge, working: dict[asyncio.Task[Outcome], Lease]) -> None:
@@ -139,14 +164,39 @@ async def _work(bridge: Bridge, plan: Plan) -> Outcome:
         return Outcome(lease, action, steps.dropped(view))
     if action is Action.FINISH:
         return Outcome(lease, action, Step(lease.state, lease.record, 0, "finished"))
+    if plan.step is not None:
+        return _known_unsent(view, Outcome(lease, action, plan.step))
     if plan.wait_s is not None:
         return _known_unsent(view, Outcome(lease, action, steps.held_back(view, action, plan.wait_s)))
     answer = await _ask(bridge, lease, action)
     if action is Action.SUBMIT:
         with suppress(StoreError):  # then the place is free after the submit's timeout
             await bridge.reactor.blocking(bridge.gate.free_submit, lease.job_id)
-    elapsed_s = asyncio.get_running_loop().time() - plan.begun
-    return _known_unsent(view, Outcome(lease, action, _decide(view.at(lease.now + elapsed_s), action, answer), answer))
+    step = await _affordable(bridge, plan, _decide(plan.view_now(), action, answer))
+    return _known_unsent(view, Outcome(lease, action, step, answer))
+
+
+async def _affordable(bridge: Bridge, plan: Plan, step: Step) -> Step:
+    """*step*, if the job's price is within the limits; else what came of cancelling it at once, while that is free."""
+    view, record, budget = plan.view, step.record, bridge.budget
+    if step.state.is_terminal or plan.action is Action.CANCEL:
+        return step
+    estimate = steps.new_estimate(view.record, record)
+    # a lost submit's reservation may not be in the record
+    is_booked = budget.is_on and (record.is_booked or plan.action is Action.LOOKUP)
+    if record.error is None and is_booked and estimate is not None:
+        error = await bridge.reactor.blocking(budget.adjust, view.job_id, record, estimate)
+        step = step if error is None else steps.too_dear(step, error)
+    if step.record.error is None:
+        return step
+    log.warning("job %s %s: %s", view.job_id, record.remote_id or "-", step.reason)
+    answer = await _ask(bridge, replace(plan.lease, record=step.record), Action.CANCEL)
+    accepted = replace(plan.view_now(), state=step.state, record=step.record, may_be_submitted=True)
+    step = steps.after_cancel(accepted, answer)
+    if is_booked and estimate is not None and not step.state.is_terminal:
+        # it goes on, so that is what it may cost
+        await bridge.reactor.blocking(partial(budget.adjust, force=True), view.job_id, record, estimate)
+    return step
 
 
 def _known_unsent(view: View, outcome: Outcome) -> Outcome:
@@ -303,6 +353,9 @@ async def _compensate(bridge: Bridge, outcome: Outcome) -> None:
     if entry is None or entry.state in (JobState.CANCELLED, JobState.EXPIRED):
         answer = await _ask(bridge, replace(outcome.lease, record=outcome.step.record), Action.CANCEL)
         log.warning("job %s: a submit arrived after the job had ended; cancelled: %s", outcome.lease.job_id, answer)
+        if isinstance(answer, RemoteTask) and answer.credits_used and bridge.budget.is_on:
+            with suppress(StoreError):
+                await bridge.reactor.blocking(bridge.budget.settle, outcome.lease.job_id, answer.credits_used)
 
 
 def _is_change(outcome: Outcome) -> bool:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from celery.app import app_or_default
 from celery.local import Proxy
 
+from tasks_bridge.budget import Budget
 from tasks_bridge.client import AsyncClient
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
@@ -52,6 +53,11 @@ class Bridge:
     def gate(self) -> Gate:
         """What all workers together may send."""
         return Gate(self.store, self.settings)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What jobs may cost."""
+        return Budget(self.store, self.settings)
 
     def configure(self, conf: Any) -> None:
         """Give the app's configuration a broker and a result backend, where it has none of its own."""

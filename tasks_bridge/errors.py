@@ -24,6 +24,7 @@ BridgeError
     ├── JobFailed
     ├── JobCancelled
     ├── JobExpired
+    ├── SpendLimitReached     it would cost more than a limit allows
     ├── JobNotFinished
     └── JobNotFound
 ```
@@ -63,6 +64,7 @@ __all__ = [
     "RateLimited",
     "ServerError",
     "SettingsError",
+    "SpendLimitReached",
     "StoreError",
 ]
 
@@ -319,6 +321,35 @@ class JobExpired(JobError):
         return (
             f"Job {self.job_id} did not finish before its deadline{given}. "
             "Start it again under a new id, with a longer deadline."
+        )
+
+
+class SpendLimitReached(JobError):
+    """
+    The job would cost more than a limit allows: it was not submitted, or cancelled once ByteSpike had told its price.
+
+    Attributes:
+        scope: Whose limit: ``"job"``, ``"label:<label>"``, or ``"all"`` jobs of the period.
+        limit: The limit, in credits as all numbers here.
+        wanted: What the job would cost, as far as that is known.
+        booked: What the scope's other jobs have used and reserved in this period. 0 for the scope ``"job"``.
+    """
+
+    def __init__(
+        self, job_id: str, scope: str | None = None, limit: float = 0.0, wanted: float = 0.0, booked: float = 0.0
+    ) -> None:
+        super().__init__(job_id, scope, limit, wanted, booked)
+        self.scope = scope
+        self.limit = limit
+        self.wanted = wanted
+        self.booked = booked
+
+    def __str__(self) -> str:
+        whose = "a job" if self.scope == "job" else "all jobs" if self.scope in (None, "all") else self.scope
+        booked = f", of which others have {self.booked:g}" if self.scope != "job" else ""
+        return (
+            f"Job {self.job_id} would cost {self.wanted:g} credits; the limit for {whose} is {self.limit:g}{booked}. "
+            "Raise the limit or wait for the next period, then start it under a new job id."
         )
 
 

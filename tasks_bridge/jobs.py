@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from tasks_bridge.budget import Spending
     from tasks_bridge.models import RemoteTask
     from tasks_bridge.store import Entry
 
@@ -147,3 +148,15 @@ def statuses(job_ids: Iterable[str], *, app: Celery | None = None) -> dict[str, 
     ids = list(job_ids)
     entries = bridge_of(app).store.get(ids)
     return {job_id: entry.state if entry else None for job_id, entry in zip(ids, entries, strict=True)}
+
+
+def spending(label: str | None = None, *, app: Celery | None = None) -> Spending:
+    """
+    What the jobs of the current period have used and reserved, and the limit: of all, or of those under *label*.
+
+    Nothing is booked while no limit is set.
+
+    Raises:
+        StoreError: Redis can't be reached.
+    """
+    return bridge_of(app).budget.books(label)

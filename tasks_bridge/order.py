@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, Final
 
 from celery.utils.time import maybe_iso8601
 
@@ -12,6 +13,10 @@ from tasks_bridge.errors import InvalidRequest
 from tasks_bridge.record import RECORD_VERSION, JobRecord, request_digest
 from tasks_bridge.settings import DEFAULT_KEY, Settings
 from tasks_bridge.wire import submit_body
+
+SIGNATURE: Final = "generate(model, params, *, deadline_s=None, key=None, label=None, max_credits=None)"
+
+_LABEL: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class Order:
@@ -24,17 +29,25 @@ class Order:
         *,
         deadline_s: Any = None,
         key: Any = None,
+        label: Any = None,
+        max_credits: Any = None,
     ) -> None:
         if deadline_s is not None and not (_is_number(deadline_s) and deadline_s > 0):
             raise InvalidRequest(f"deadline_s must be a positive number of seconds, not {deadline_s!r}")
         if key is not None and not isinstance(key, str):
             raise InvalidRequest(f"key must be the alias of an API key, not a {type(key).__name__}")
+        if label is not None and not (isinstance(label, str) and _LABEL.fullmatch(label)):
+            raise InvalidRequest(f"label must be 1 to 64 letters, digits, '.', '_', ':' or '-', not {label!r}")
+        if max_credits is not None and not (_is_number(max_credits) and max_credits > 0):
+            raise InvalidRequest(f"max_credits must be a positive number, not {max_credits!r}")
         if params is None:
             raise InvalidRequest("params is missing: generate(model, params)")
         self.model = model
         self.params = params
         self.deadline_s = None if deadline_s is None else float(deadline_s)
         self.key = DEFAULT_KEY if key is None else key
+        self.label = label
+        self.max_credits = None if max_credits is None else float(max_credits)
 
     def body(self, job_id: str) -> bytes:
         """The submit request's bytes. Raises InvalidRequest."""
@@ -50,6 +63,8 @@ class Order:
             created_at=now,
             delay_s=delay_s,
             deadline_s=settings.deadline_s if self.deadline_s is None else self.deadline_s,
+            label=self.label,
+            max_credits=self.max_credits,
         )
 
 
@@ -58,13 +73,13 @@ def parse_order(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) ->
     Check the arguments of a call.
 
     Raises:
-        InvalidRequest: They don't fit ``generate(model, params, *, deadline_s=None, key=None)``.
+        InvalidRequest: They don't fit `SIGNATURE`.
     """
     try:
         return Order(*(args or ()), **(kwargs or {}))
     except TypeError as error:
         raise InvalidRequest(
-            "The arguments don't fit generate(model, params, *, deadline_s=None, key=None): "
+            f"The arguments don't fit {SIGNATURE}: "
             f"{str(error).removeprefix('Order.__init__() ')}. "
             "In the middle of a chain use generate.si(…), which takes no result from the step before"
         ) from None

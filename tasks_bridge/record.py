@@ -119,6 +119,10 @@ class JobRecord(BaseModel):
     """Celery's `expires`: a job that is not submitted by then expires instead."""
     deadline_s: float | None = None
     """Seconds from `starts_at`; None derives it from the estimate."""
+    label: str | None = None
+    """On whose budget it goes. No part of the request, like the next: the same id with another is the same job."""
+    max_credits: float | None = None
+    """The most that it may cost."""
     options: dict[str, Any] = {}
     """Celery's message options (links, chain, chord, queue, headers, …), to publish the task again unchanged."""
     remote: dict[str, Any] | None = None
@@ -136,7 +140,11 @@ class JobRecord(BaseModel):
     failures: int = 0
     """Reads that failed since the last good one."""
     error: RecordedError | None = None
-    """Why the job ended, where that is not the remote object's to say."""
+    """Why the job ended, where that is not the remote object's to say; of an open job, why it is being cancelled."""
+    is_booked: bool = False
+    """Whether there is a reservation for it in the books (see `budget`)."""
+    is_unconfirmed: bool = False
+    """Whether it ended without ByteSpike's word on the end: the remote task, if there is one, may go on and bill."""
 
     def to_json(self) -> str:
         """The stored form; fields at their default are left out to keep waiting jobs small."""
@@ -161,6 +169,16 @@ class JobRecord(BaseModel):
         """ByteSpike's task_id, None before the submit was answered."""
         task_id = (self.remote or {}).get("task_id")
         return task_id if isinstance(task_id, str) else None
+
+    @property
+    def cost(self) -> float | None:
+        """What a job that is over has cost; None if nobody knows."""
+        remote = self.remote_task
+        if remote is not None and remote.credits_used is not None:
+            return remote.credits_used
+        # failed tasks are free, cancelled ones are where no charge is named (contract, section 5)
+        is_known = not self.is_unconfirmed and (remote is None or remote.status != RemoteStatus.COMPLETED)
+        return 0.0 if is_known else None
 
 
 def request_digest(body: bytes, key: str) -> str:

@@ -24,6 +24,7 @@ DEFAULT_KEY: Final = "default"
 """Alias of the key in ``BYTESPIKE_API_KEY``."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Credits = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 _API_PREFIX: Final = "BYTESPIKE_"
 _OWN_PREFIX: Final = "TASKS_BRIDGE_"
@@ -116,6 +117,23 @@ class Settings(BaseSettings):
     on_insufficient_balance: Literal["fail", "wait"] = "fail"
     """What a 402 does to a job: end it, or let it wait for a top-up until its deadline."""
 
+    # -- spending -----------------------------------------------------------------------------------------------------
+
+    spend_limit: Credits | None = None
+    """Most credits for all jobs of a period: used, and reserved for those on their way. The unit is that of the API's
+    ``estimated_credits`` and ``credits_used``, unconverted, as in all that follows."""
+    spend_limit_per_label: Credits | None = None
+    """The same for the jobs under each label."""
+    spend_limit_per_job: Credits | None = None
+    """Most credits for one job; a job may set itself a lower limit with `max_credits`."""
+    spend_period_s: Seconds = 24 * 3600.0
+    """Length of a period. Periods follow each other on Redis' clock from the epoch: a day begins at midnight UTC."""
+    spend_unknown: Credits = 0.0
+    """What to reserve for a job that sets no `max_credits`, before anything is known of its model's cost."""
+    on_spend_limit: Literal["fail", "wait"] = "fail"
+    """What a limit that is reached does to a job that is not submitted yet: end it, or let it wait until its
+    deadline."""
+
     # -- memory -------------------------------------------------------------------------------------------------------
 
     result_ttl_s: Seconds = 24 * 3600.0
@@ -185,6 +203,12 @@ class Settings(BaseSettings):
             raise SettingsError("There is no ByteSpike API key: set BYTESPIKE_API_KEY")
         known = ", ".join(sorted(self.keys)) or "none"
         raise SettingsError(f"There is no ByteSpike API key '{alias}' (known: {known}): add it to BYTESPIKE_API_KEYS")
+
+    @property
+    def has_spend_limit(self) -> bool:
+        """Whether anything limits what jobs may cost, beside their own `max_credits`."""
+        limits = (self.spend_limit, self.spend_limit_per_label, self.spend_limit_per_job)
+        return any(limit is not None for limit in limits)
 
     @property
     def broker(self) -> str:

@@ -30,6 +30,7 @@ from tasks_bridge.errors import (
     RateLimited,
     ServerError,
     SettingsError,
+    SpendLimitReached,
 )
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.record import JobRecord, JobState, RecordedError, advance
@@ -149,7 +150,7 @@ def next_action(view: View) -> Action:
     """What a job needs now."""
     if view.state.is_terminal:
         return Action.FINISH
-    if view.cancel is not None or view.is_overdue:
+    if view.cancel is not None or view.record.error is not None or view.is_overdue:
         return Action.CANCEL if view.may_be_submitted else Action.DROP
     if view.state is not JobState.QUEUED:
         return Action.QUERY
@@ -161,6 +162,8 @@ def next_action(view: View) -> Action:
 
 def dropped(view: View) -> Step:
     """End a job that ByteSpike never heard of."""
+    if view.record.error is not None:
+        return Step(JobState.FAILED, view.record, 0, "there is nothing to cancel")
     if view.cancel is not None:
         return Step(JobState.CANCELLED, view.record, 0, f"cancelled before it was submitted: {view.cancel}")
     return Step(JobState.EXPIRED, view.record, 0, "expired before it was submitted")
@@ -172,6 +175,32 @@ def held_back(view: View, action: Action, wait_s: float) -> Step:
         # its deadline's grace ends also while nobody can be asked
         return _insist(view, view.record, "cancel held back")
     return Step(view.state, view.record, view.until_deadline(wait_s), "held back")
+
+
+def over_limit(view: View, error: SpendLimitReached) -> Step:
+    """
+    What becomes of a job whose submit a limit on spending forbids.
+
+    No wait helps one that asks for more than the whole limit. One that may have been submitted all the same, before
+    there was a limit, is cancelled first.
+    """
+    if view.settings.on_spend_limit == "wait" and error.wanted <= error.limit:
+        wait_s = view.until_deadline(view.settings.retry_max_s * (0.5 + 0.5 * view.random))
+        return Step(view.state, view.record, wait_s, f"submit waits for the budget: {error}", is_trouble=True)
+    step = Step(JobState.FAILED, view.record, 0, f"not submitted: {error}", is_trouble=True)
+    return too_dear(replace(step, state=view.state), error) if view.may_be_submitted else _with_error(step, error)
+
+
+def too_dear(step: Step, error: SpendLimitReached) -> Step:
+    """*step* for a job that ByteSpike accepted and that costs too much: to be cancelled, and to end with *error*."""
+    return _with_error(replace(step, delay_s=0, reason=f"to be cancelled: {error}", is_trouble=True), error)
+
+
+def new_estimate(before: JobRecord, after: JobRecord) -> float | None:
+    """What ByteSpike now expects a job to cost, None if that is nothing new."""
+    # looked up as it is, for every poll comes here
+    known, told = ((record.remote or {}).get("estimated_credits") for record in (before, after))
+    return None if told == known else told
 
 
 def is_outage(outcome: RemoteTask | BridgeError) -> bool:
@@ -188,7 +217,7 @@ def after_submit(view: View, outcome: RemoteTask | BridgeError) -> Step:
     """
     record = view.record
     if isinstance(outcome, RemoteTask):
-        return _accepted(view, outcome)
+        return _within_job_limit(view, _accepted(view, outcome))
     if isinstance(outcome, RateLimited):
         return Step(JobState.QUEUED, record, view.rate_limit_s(outcome), f"submit held back: {outcome}")
     if isinstance(outcome, InsufficientBalance) and view.settings.on_insufficient_balance == "wait":
@@ -218,7 +247,7 @@ def after_query(view: View, outcome: RemoteTask | BridgeError) -> Step:
     Only a final status or a permanent refusal ends the job: a read that failed says nothing about the task.
     """
     if isinstance(outcome, RemoteTask):
-        return _observed(view, outcome)
+        return _within_job_limit(view, _observed(view, outcome))
     if isinstance(outcome, NotFound) and outcome.code == "task_not_found":
         return _missing(view, outcome)
     if _is_permanent(outcome):
@@ -237,10 +266,13 @@ def after_cancel(view: View, outcome: RemoteTask | BridgeError) -> Step:
     """
     if isinstance(outcome, RemoteTask):
         step = _observed(view, outcome)
+        if step.state is JobState.CANCELLED and step.record.error is not None:
+            return Step(JobState.FAILED, step.record, 0, "cancelled: it would have cost too much")
         if step.state is JobState.CANCELLED and view.cancel is None:
             return Step(JobState.EXPIRED, step.record, 0, "cancelled at its deadline")
         if step.state.is_terminal:
-            return step
+            # the remote task came first: what it says is how the job ended
+            return replace(step, record=step.record.but(error=None))
         return _insist(view, step.record, f"still {outcome.status} after a cancel")
     if isinstance(outcome, NotFound):
         return _nothing_to_cancel(view)
@@ -305,6 +337,20 @@ def _observed(view: View, task: RemoteTask) -> Step:
     return Step(state, record, seen.countdown_s(), f"ByteSpike says {task.status}")
 
 
+def _within_job_limit(view: View, step: Step) -> Step:
+    """*step*, unless the answer names a price beyond what the job may cost."""
+    estimate = new_estimate(view.record, step.record)
+    limits = (view.record.max_credits, view.settings.spend_limit_per_job)
+    limit = min((limit for limit in limits if limit is not None), default=None)
+    if step.state.is_terminal or estimate is None or limit is None or estimate <= limit:
+        return step
+    return too_dear(step, SpendLimitReached(view.job_id, "job", limit, estimate))
+
+
+def _with_error(step: Step, error: BridgeError) -> Step:
+    return replace(step, record=step.record.but(error=recorded(error)))
+
+
 def _missing(view: View, error: NotFound) -> Step:
     settings, record = view.settings, view.record
     since_submit_s = view.now - (record.submitted_at or record.starts_at)
@@ -312,7 +358,8 @@ def _missing(view: View, error: NotFound) -> Step:
         wait_s = min(settings.poll_min_s, settings.not_found_grace_s - since_submit_s)
         record = record.but(failures=record.failures + 1, polled_at=view.now)
         return Step(view.state, record, view.until_deadline(wait_s), "not found yet")
-    return Step(JobState.FAILED, record.but(error=_job_failed(view, error)), 0, f"gone: {error}", is_trouble=True)
+    record = record.but(error=_job_failed(view, error), is_unconfirmed=True)
+    return Step(JobState.FAILED, record, 0, f"gone: {error}", is_trouble=True)
 
 
 def _unread(view: View, error: BridgeError) -> Step:
@@ -330,12 +377,15 @@ def _unread(view: View, error: BridgeError) -> Step:
 
 
 def _refused(view: View, error: BridgeError) -> Step:
-    record = view.record.but(error=recorded(error))
+    # an earlier submit may have got through; but if the request itself is wrong, it was so then
+    is_unconfirmed = view.may_be_submitted and (view.record.remote is not None or not isinstance(error, BadRequest))
+    record = view.record.but(error=recorded(error), is_unconfirmed=is_unconfirmed)
     return Step(JobState.FAILED, record, 0, f"refused for good: {error}")
 
 
 def _insist(view: View, record: JobRecord, reason: str) -> Step:
     if view.now >= view.deadline_at + view.settings.cancel_grace_s:
+        record = record.but(error=None, is_unconfirmed=True)
         return Step(JobState.EXPIRED, record, 0, f"expired, cancel unconfirmed: {reason}", is_trouble=True)
     failures = record.failures + 1
     record = record.but(failures=failures)
@@ -348,7 +398,8 @@ def _nothing_to_cancel(view: View) -> Step:
     last_sign_at = view.record.submitted_at or view.record.attempted_at or view.record.starts_at
     if view.now - last_sign_at < view.settings.not_found_grace_s:
         return _insist(view, view.record, "nothing to cancel yet")
-    return dropped(view)
+    # a task that was there and is not any more may have cost something
+    return dropped(replace(view, record=view.record.but(is_unconfirmed=view.record.remote is not None)))
 
 
 def _job_failed(view: View, error: ApiStatusError) -> RecordedError:

@@ -181,6 +181,8 @@ def generate(
     *,
     deadline_s: float | None = None,
     key: str | None = None,
+    label: str | None = None,
+    max_credits: float | None = None,
 ) -> dict[str, Any]:
     """
     Have ByteSpike generate images or a video.
@@ -191,6 +193,8 @@ def generate(
         params: The model's parameters, such as ``{"prompt": "a fox", "duration_seconds": 8}``.
         deadline_s: Seconds after which the job is cancelled; default: ``TASKS_BRIDGE_DEADLINE_S``.
         key: Alias of the API key; default: ``"default"``, the key in ``BYTESPIKE_API_KEY``.
+        label: On whose budget it goes, such as a tenant's id; see ``TASKS_BRIDGE_SPEND_LIMIT_PER_LABEL``.
+        max_credits: The most that it may cost, in ByteSpike's credits.
 
     Returns:
         The remote object as JSON (`RemoteTask.to_json`), as completion callbacks receive it.
@@ -199,15 +203,24 @@ def generate(
         JobFailed: ByteSpike could not or would not do it.
         JobCancelled: It was cancelled.
         JobExpired: Its deadline passed.
+        SpendLimitReached: It would cost more than a limit allows.
         ApiStatusError: ByteSpike refused the request.
     """
     request = self.request
+    arguments = {
+        "model": model,
+        "params": params,
+        "deadline_s": deadline_s,
+        "key": key,
+        "label": label,
+        "max_credits": max_credits,
+    }
     if request.called_directly or request.is_eager:
-        return _generate_inline(self, model, params, deadline_s=deadline_s, key=key)
+        return _generate_inline(self, arguments)
     bridge = bridge_of(self.app)
     job_id = str(request.id)
     try:
-        lease = _begin(bridge, self, job_id, (model, params, deadline_s, key))
+        lease = _begin(bridge, self, job_id, arguments)
         if lease is not None and not lease.state.is_terminal:
             bridge.reactor.run(attend(bridge, [lease]), wait_s=SLOT_S)
             lease = None
@@ -230,33 +243,30 @@ def poll(job_ids: list[str]) -> None:
         bridge.reactor.admit(attend(bridge, leases), len(leases), most=bridge.settings.poll_batch, wait_s=SLOT_S)
 
 
-def _generate_inline(
-    task: Generate, model: Any, params: Any, *, deadline_s: float | None, key: str | None
-) -> dict[str, Any]:
+def _generate_inline(task: Generate, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
         settings = bridge_of(task.app).settings
     except BridgeError:
         settings = Settings()
-    order = Order(model, params, deadline_s=deadline_s, key=key)
+    order = Order(**arguments)
     job_id = str(task.request.id or uuid())
     body = order.body(job_id)
     now = time.time()
     return run_inline(settings, job_id, order.record(body, settings, now=now, delay_s=0.0), body)
 
 
-def _begin(bridge: Bridge, task: Generate, job_id: str, arguments: tuple[Any, Any, Any, Any]) -> Lease | None:
+def _begin(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, Any]) -> Lease | None:
     lease_s = bridge.settings.lease_s
     leases = bridge.store.begin([job_id], Purpose.GENERATE, lease_s)
-    if not leases and arguments[1] is not None and bridge.store.get([job_id]) == [None]:
+    if not leases and arguments["params"] is not None and bridge.store.get([job_id]) == [None]:
         _adopt(bridge, task, job_id, arguments)
         leases = bridge.store.begin([job_id], Purpose.GENERATE, lease_s)
     return leases[0] if leases else None
 
 
-def _adopt(bridge: Bridge, task: Generate, job_id: str, arguments: tuple[Any, Any, Any, Any]) -> None:
+def _adopt(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, Any]) -> None:
     """Register a job from a message sent by name, past our `apply_async`; a wrong one fails as any task would."""
-    model, params, deadline_s, key = arguments
-    order = Order(model, params, deadline_s=deadline_s, key=key)
+    order = Order(**arguments)
     body = order.body(check_out_task_id(job_id))
     request = task.request
     delivery = request.delivery_info or {}

@@ -234,6 +234,9 @@ def decisions(view: View) -> Iterator[tuple[str, JobState]]:
     if action is Action.DROP:
         yield steps.dropped.__name__, steps.dropped(view).state
         return
+    if action is Action.SUBMIT:
+        refusal = errors.SpendLimitReached(view.job_id, "all", 1.0, 1.0, 1.0)
+        yield steps.over_limit.__name__, steps.over_limit(view, refusal).state
     if action in steps.REQUESTS:
         yield steps.held_back.__name__, steps.held_back(view, action, 1.0).state
     for answer, elapsed_s in itertools.product(answers(), (0.0, 60.0)):

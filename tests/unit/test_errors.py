@@ -34,6 +34,7 @@ from tasks_bridge.errors import (
     RateLimited,
     ServerError,
     SettingsError,
+    SpendLimitReached,
     StoreError,
 )
 
@@ -72,6 +73,10 @@ EXAMPLES: list[BridgeError] = [
     JobCancelled("job-1"),
     JobExpired("job-1", 900.0, REMOTE),
     JobExpired("job-1"),
+    SpendLimitReached("job-1", "label:acme", 10.0, 1.5, 9.25),
+    SpendLimitReached("job-1", "all", 10.0, 1.5, 9.25),
+    SpendLimitReached("job-1", "job", 1.0, 1.5, 0.0),
+    SpendLimitReached("job-1"),
     JobNotFinished("job-1", "RUNNING"),
     JobNotFinished("job-1"),
     JobNotFound("job-1"),
