@@ -71,14 +71,13 @@ class Results:
 
 
 def _entry(report: Report) -> str:
-    # Celery's own layout of an unfinished task (celery.backends.base, _get_result_meta)
+    # Celery's own layout of an unfinished task (celery.backends.base, _get_result_meta) but for the two fields that
+    # are null until it is over, `traceback` and `date_done`: readers take them for null when they are missing
     return json.dumps(
         {
             "status": report.state,
             "result": report.info,
-            "traceback": None,
             "children": [],
-            "date_done": None,
             "task_id": report.job_id,
         },
         ensure_ascii=False,
