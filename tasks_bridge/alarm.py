@@ -85,7 +85,7 @@ def _read_queue(app: Celery, name: str) -> None:
     Before the consumer connects: one that runs takes messages as soon as a queue is added to it, and at start-up, while
     it has no handler for them yet, a waiting message on AMQP would end the worker.
     """
-    queues = app.amqp.queues
+    queues: Any = app.amqp.queues
     if name in queues or queues.create_missing:
         queues.select_add(queues[name])
     else:

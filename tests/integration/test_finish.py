@@ -12,7 +12,7 @@ from celery.signals import before_task_publish
 from kombu.exceptions import OperationalError
 
 from tasks_bridge import JobFailed
-from tests.integration.lab import CALLS, Lab, apologise, eventually, publish
+from tests.integration.lab import CALLS, Lab, eventually, publish
 
 
 @contextmanager
@@ -64,10 +64,10 @@ def test_a_failure_of_the_worker_itself_is_not_the_jobs(lab: Lab, outcome: str) 
     task.backend.mark_as_failure(result.id, RuntimeError("the worker was lost"), call_errbacks=True)
 
     lab.ended(result)
-    expected = {"completed": ("SUCCESS", publish), "failed": ("FAILURE", apologise)}[outcome]
-    assert result.state == expected[0]
+    state, callback = {"completed": ("SUCCESS", "publish"), "failed": ("FAILURE", "apologise")}[outcome]
+    assert result.state == state
     assert "worker was lost" not in str(result.info)
-    assert [f"{call.name}" for call in CALLS] == [expected[1].name.rpartition(".")[2]]
+    assert [call.name for call in CALLS] == [callback]
 
 
 @shared_task(bind=True)
