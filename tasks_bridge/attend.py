@@ -350,7 +350,11 @@ async def _compensate(bridge: Bridge, outcome: Outcome) -> None:
     except StoreError as error:
         log.error("job %s: a late submit may be left running: %s", outcome.lease.job_id, error)  # noqa: TRY400
         return
-    if entry is None or entry.state in (JobState.CANCELLED, JobState.EXPIRED):
+    if (
+        entry is None
+        or entry.state in (JobState.CANCELLED, JobState.EXPIRED)
+        or (entry.state is JobState.FAILED and entry.record.remote_id is None)
+    ):
         answer = await _ask(bridge, replace(outcome.lease, record=outcome.step.record), Action.CANCEL)
         log.warning("job %s: a submit arrived after the job had ended; cancelled: %s", outcome.lease.job_id, answer)
         if isinstance(answer, RemoteTask) and answer.credits_used and bridge.budget.is_on:

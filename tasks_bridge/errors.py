@@ -345,11 +345,12 @@ class SpendLimitReached(JobError):
         self.booked = booked
 
     def __str__(self) -> str:
-        whose = "a job" if self.scope == "job" else "all jobs" if self.scope in (None, "all") else self.scope
+        whose = {"job": "one job", "all": "all jobs"}.get(self.scope or "all") or str(self.scope).replace(":", " ", 1)
         booked = f", of which others have {self.booked:g}" if self.scope != "job" else ""
+        remedy = "Raise the limit" if self.scope == "job" else "Raise the limit or wait for the next period"
         return (
             f"Job {self.job_id} would cost {self.wanted:g} credits; the limit for {whose} is {self.limit:g}{booked}. "
-            "Raise the limit or wait for the next period, then start it under a new job id."
+            f"{remedy}, then start it under a new job id."
         )
 
 
