@@ -54,6 +54,10 @@ class Reactor:
         except FutureTimeout:
             if future.done():
                 return future.result()
+            # so that `drain` waits for it too
+            with self._progress:
+                self._admitted += 1
+            future.add_done_callback(partial(self._leave, 1))
             return None
 
     def admit(self, work: Coroutine[object, object, object], size: int, *, most: int, wait_s: float) -> None:
