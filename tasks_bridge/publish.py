@@ -86,6 +86,7 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
         if name in kept:
             signatures = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
             kept[name] = [_with_id(app, signature) for signature in signatures]
+    _check_next(kept)
     for name in ("queue", "exchange"):
         if isinstance(kept.get(name), Queue | Exchange):
             kept[name] = kept[name].name
@@ -94,6 +95,21 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"The options of generate.apply_async must be JSON-able: {error}") from error
     return frozen
+
+
+def _check_next(options: dict[str, Any]) -> None:
+    """
+    Refuse a job that comes after this one and would be given its result as an argument.
+
+    Raises:
+        InvalidRequest: There is one: found only when this job had been paid for, it could not be started.
+    """
+    for step in [*options.get("link", ()), *(options.get("chain") or ())]:
+        if step["task"] == GENERATE and not step.get("immutable"):
+            raise InvalidRequest(
+                "A job that follows another takes no result from it: use generate.si(model, params) instead of "
+                "generate.s(model, params) there"
+            )
 
 
 def _thaw(options: dict[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,8 @@ class JobRecord(BaseModel):
     attempts: int = 0
     """Submits without a usable answer so far."""
     attempted_at: float | None = None
+    refusal: RecordedError | None = None
+    """Why a repeated submit was refused, while it is open whether an earlier one got through."""
     unsent: int = 0
     """Up to this token it is certain that no submit got through."""
     polls: int = 0

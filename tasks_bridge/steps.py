@@ -21,6 +21,7 @@ from tasks_bridge.errors import (
     AuthenticationError,
     BadRequest,
     BridgeError,
+    Conflict,
     InsufficientBalance,
     JobCancelled,
     JobExpired,
@@ -155,7 +156,8 @@ def next_action(view: View) -> Action:
     if view.state is not JobState.QUEUED:
         return Action.QUERY
     last_attempt_at = view.record.attempted_at or view.record.starts_at
-    if view.may_be_submitted and view.now - last_attempt_at > LOOKUP_AFTER_S:
+    is_doubtful = view.record.refusal is not None or view.now - last_attempt_at > LOOKUP_AFTER_S
+    if view.may_be_submitted and is_doubtful:
         return Action.LOOKUP
     return Action.SUBMIT
 
@@ -229,15 +231,25 @@ def after_submit(view: View, outcome: RemoteTask | BridgeError) -> Step:
         wait_s = view.until_deadline(view.settings.retry_max_s) if slow else view.backoff_s(record.attempts)
         reason = f"submit unanswered, attempt {record.attempts}: {outcome}"
         return Step(JobState.QUEUED, record, wait_s, reason, is_trouble=slow)
+    # a Conflict is about somebody else's task: the same bytes never conflict with themselves
+    if view.may_be_submitted and not isinstance(outcome, Conflict):
+        return _doubted(view, outcome)
     return _refused(view, outcome)
 
 
 def after_lookup(view: View, outcome: RemoteTask | BridgeError) -> Step:
     """What the answer to a query by `out_task_id` for a job with a lost submit means."""
+    record = view.record
+    if isinstance(outcome, NotFound) and record.refusal is not None:
+        return Step(JobState.FAILED, record.but(error=record.refusal), 0, f"refused for good: {record.refusal.name}")
     if isinstance(outcome, NotFound):
         # nothing was created: submit now, and count the gap from here
-        return Step(JobState.QUEUED, view.record.but(attempted_at=view.now), 0, "ByteSpike has no such task yet")
-    return after_submit(view, outcome)
+        return Step(JobState.QUEUED, record.but(attempted_at=view.now), 0, "ByteSpike has no such task yet")
+    if isinstance(outcome, RemoteTask):
+        return after_submit(replace(view, record=record.but(refusal=None)), outcome)
+    if isinstance(outcome, RateLimited) or _is_transient(outcome):
+        return after_submit(view, outcome)
+    return _doubted(view, outcome)
 
 
 def after_query(view: View, outcome: RemoteTask | BridgeError) -> Step:
@@ -306,6 +318,18 @@ def restore(recorded_error: RecordedError) -> BridgeError:
     cls = getattr(errors, recorded_error.name, BridgeError)
     error: BridgeError = cls(*recorded_error.args)
     return error
+
+
+def _doubted(view: View, refusal: BridgeError) -> Step:
+    """
+    A submit was refused, but one before it was not answered: it may have made a task that is being paid for.
+
+    So ByteSpike is asked for it. Where the key itself is refused, that has to wait for an operator.
+    """
+    record = view.record.but(refusal=view.record.refusal or recorded(refusal))
+    is_operators = isinstance(refusal, AuthenticationError | PermissionDenied) or view.record.refusal is not None
+    wait_s = view.until_deadline(view.settings.retry_max_s) if is_operators else 0
+    return Step(JobState.QUEUED, record, wait_s, f"a repeated submit was refused: {refusal}", is_trouble=True)
 
 
 def _accepted(view: View, task: RemoteTask) -> Step:

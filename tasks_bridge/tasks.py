@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from celery import Task, current_app, shared_task, states
+from celery import Task, shared_task, states
 from celery.exceptions import Ignore
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
@@ -233,10 +233,10 @@ def generate(
     return finish(bridge, self, lease)
 
 
-@shared_task(base=Poll, name=POLL)
-def poll(job_ids: list[str]) -> None:
+@shared_task(bind=True, base=Poll, name=POLL)
+def poll(self: Poll, job_ids: list[str]) -> None:
     """Look at *job_ids*: read each one's remote state, write it back and set its next countdown."""
-    bridge = bridge_of(current_app)
+    bridge = bridge_of(self.app)
     leases = bridge.store.begin(job_ids, Purpose.POLL, bridge.settings.lease_s)
     if leases:
         # a second message may start while the answers to this one are on their way

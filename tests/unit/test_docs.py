@@ -23,7 +23,7 @@ from tasks_bridge import errors, steps
 from tasks_bridge.cli import cli
 from tasks_bridge.errors import BridgeError
 from tasks_bridge.models import RemoteStatus, RemoteTask
-from tasks_bridge.record import OPEN_STATES, JobRecord, JobState
+from tasks_bridge.record import OPEN_STATES, JobRecord, JobState, RecordedError
 from tasks_bridge.sandbox import script
 from tasks_bridge.settings import Settings
 from tasks_bridge.steps import Action, View
@@ -247,12 +247,13 @@ def decisions(view: View) -> Iterator[tuple[str, JobState]]:
 def arrows() -> dict[tuple[JobState, JobState], set[str]]:
     """Every change of state that the decisions make, with the decisions that make it."""
     found: dict[tuple[JobState, JobState], set[str]] = {}
-    for state, is_sent, cancel, now, on_insufficient_balance in itertools.product(
-        sorted(OPEN_STATES), (False, True), (None, "asked for"), (2.0, 350.0, 901.0, 1300.0), ("fail", "wait")
+    refusals = (None, RecordedError(name="BadRequest", args=["", 400, "invalid_param", None]))
+    for state, is_sent, cancel, now, on_insufficient_balance, refusal in itertools.product(
+        sorted(OPEN_STATES), (False, True), (None, "asked for"), (2.0, 350.0, 901.0, 1300.0), ("fail", "wait"), refusals
     ):
         settings = Settings(api_key=SecretStr("k"), on_insufficient_balance=on_insufficient_balance)
         is_queued = state is JobState.QUEUED
-        record = _RECORD if is_queued else _RECORD.but(**_ACCEPTED)
+        record = _RECORD.but(refusal=refusal) if is_queued else _RECORD.but(**_ACCEPTED)
         view = View("job", state, record, cancel, is_sent or not is_queued, now, settings, 0.5)
         for name, target in decisions(view):
             if target is not state:

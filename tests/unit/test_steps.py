@@ -32,7 +32,7 @@ from tasks_bridge.errors import (
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.record import OPEN_STATES, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.settings import Settings
-from tasks_bridge.steps import Action, View, after_cancel, after_lookup, after_query, after_submit, next_action
+from tasks_bridge.steps import Action, View, after_cancel, after_lookup, after_query, after_submit, failure, next_action
 
 QUEUED, PENDING, RUNNING = JobState.QUEUED, JobState.PENDING, JobState.RUNNING
 COMPLETED, FAILED, CANCELLED, EXPIRED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED
@@ -442,3 +442,55 @@ def test_each_end_has_its_error() -> None:
     assert (type(failed), failed.args) == (JobFailed, ("job", "content_policy_violation", "no", remote))
     assert (type(cancelled), cancelled.args) == (JobCancelled, ("job", remote))
     assert (type(expired), expired.args) == (JobExpired, ("job", 60, remote))
+
+
+# -- a refusal of a repeated submit --------------------------------------------------------------------------------
+
+REFUSALS: list[BridgeError] = [
+    *OPERATOR,
+    BadRequest("", 400, "invalid_param"),
+    BadRequest("", 451, None),
+    InsufficientBalance("", 402, "insufficient_balance"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=kind)
+def test_a_refusal_after_an_unanswered_submit_is_doubted_first(error: BridgeError) -> None:
+    step = after_submit(view(QUEUED, sent=True), error)
+
+    assert step.state is QUEUED
+    assert next_action(view(QUEUED, sent=True, refusal=step.record.refusal)) is Action.LOOKUP
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=kind)
+def test_a_doubted_refusal_stands_where_bytespike_has_no_such_task(error: BridgeError) -> None:
+    doubted = after_submit(view(QUEUED, sent=True), error).record
+
+    step = after_lookup(view(QUEUED, sent=True, refusal=doubted.refusal), NOT_FOUND)
+
+    assert step.state is JobState.FAILED
+    assert repr(failure("job", step.state, step.record)) == repr(error)
+
+
+def test_a_task_that_an_unanswered_submit_made_is_kept_though_its_repetition_was_refused() -> None:
+    doubted = after_submit(view(QUEUED, sent=True), OPERATOR[0]).record
+
+    step = after_lookup(view(QUEUED, sent=True, refusal=doubted.refusal), task("running"))
+
+    assert step.state is RUNNING
+    assert step.record.refusal is None
+
+
+@pytest.mark.parametrize("error", OPERATOR, ids=kind)
+def test_while_the_key_is_refused_the_look_is_repeated_slowly(error: BridgeError) -> None:
+    doubted = after_submit(view(QUEUED, sent=True), error).record
+
+    step = after_lookup(view(QUEUED, sent=True, refusal=doubted.refusal), error)
+
+    assert step.state is QUEUED
+    assert step.delay_s == SETTINGS.retry_max_s
+    assert step.is_trouble
+
+
+def test_a_conflict_is_final_because_the_same_bytes_never_conflict_with_themselves() -> None:
+    assert after_submit(view(QUEUED, sent=True), Conflict("", 409, "duplicate_out_task_id")).state is JobState.FAILED
