@@ -34,6 +34,7 @@ from tests.smoke.scene import Scene
 
 API_KEY = "sk-byts-smoke-0123456789"
 ENGINE = pytest.StashKey[docker.DockerClient | None]()
+QUEUES = ("celery", "tasks_bridge", "callbacks")
 BROKERS = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
 
@@ -118,8 +119,7 @@ def celery_broker(request, celery_backend: RedisNode) -> Iterator[RedisNode | Ra
         return
     node = RabbitMQNode(RabbitMQServer(request.getfixturevalue("rabbitmq_server")))
     yield node
-    if node.app is not None:
-        node.container.delete_queues(list(node.app.amqp.queues))
+    node.container.delete_queues(QUEUES)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def sandbox() -> Iterator[SandboxServer]:
 @pytest.fixture
 def settings(sandbox: SandboxServer, celery_broker, celery_backend) -> dict[str, Any]:
     """
-    The configuration of application and workers: as in production but for the pace, which is ten times faster.
+    The configuration of application and workers: as in production but for the pace, about ten times faster.
     """
     return {
         "api_key": API_KEY,
@@ -150,19 +150,27 @@ def settings(sandbox: SandboxServer, celery_broker, celery_backend) -> dict[str,
         "poll_min_s": 0.2,
         "poll_max_s": 1.0,
         "tick_s": 0.1,
-        "lease_s": 2.0,
+        "lease_s": 1.0,
         "retry_min_s": 0.2,
         "retry_max_s": 1.0,
     }
 
 
 @pytest.fixture
-def worker_env(settings: dict[str, Any]) -> dict[str, str]:
+def queue_type() -> str:
+    """
+    Of the queue for ordinary tasks, on RabbitMQ.
+    """
+    return "classic"
+
+
+@pytest.fixture
+def worker_env(settings: dict[str, Any], queue_type: str) -> dict[str, str]:
     ours = {
         f"{'BYTESPIKE' if k in ('api_key', 'base_url') else 'TASKS_BRIDGE'}_{k}".upper(): str(v)
         for k, v in settings.items()
     }
-    return {**ours, "CELERY_IMPORTS": "tests.smoke.smoke_app"}
+    return {**ours, "CELERY_IMPORTS": "tests.smoke.smoke_app", "SMOKE_QUEUE_TYPE": queue_type}
 
 
 @pytest.fixture
@@ -170,20 +178,19 @@ def new_worker(
     request, engine, worker_app: str, worker_env: dict[str, str], tmp_path: Path, reaper: Reaper
 ) -> Iterator[Callable[..., WorkerNode]]:
     """
-    Call it with command line options to start one more worker.
+    Call it with command line options, and environment variables by name, to start one more worker.
     """
     nodes: list[WorkerNode] = []
     request.node.smoke_nodes = nodes
 
-    def start(*options: str) -> WorkerNode:
+    def start(*options: str, **settings: str) -> WorkerNode:
         name = f"worker{len(nodes) + 1}"
+        env = {**worker_env, **settings}
         options = ("--without-mingle", *options)  # mingling waits a second for others to answer
         if engine:
-            container = WorkerContainer(engine, name, worker_app, options=options, env=worker_env)
+            container = WorkerContainer(engine, name, worker_app, options=options, env=env)
         else:
-            container = WorkerProcess(
-                name, worker_app, options=options, env=worker_env, directory=tmp_path, reaper=reaper
-            )
+            container = WorkerProcess(name, worker_app, options=options, env=env, directory=tmp_path, reaper=reaper)
         nodes.append(WorkerNode(container, None))
         return nodes[-1]
 
@@ -204,15 +211,16 @@ def celery_worker_cluster(request, new_worker) -> CeleryWorkerCluster | None:
 @pytest.fixture
 def celery_worker(celery_worker_cluster: CeleryWorkerCluster) -> WorkerNode:
     """The first worker, as pytest-celery's fixture of this name; celery.contrib.pytest's is another thing."""
-    return celery_worker_cluster[0]
+    worker: WorkerNode = celery_worker_cluster[0]
+    return worker
 
 
 @pytest.fixture
-def celery_setup_app(settings: dict[str, Any]) -> Iterator[Celery]:
+def celery_setup_app(settings: dict[str, Any], queue_type: str) -> Iterator[Celery]:
     """
     The application on the test's side; a new one each time, because an app keeps its connections.
     """
-    app = smoke_app.make_app(Settings(**settings))
+    app = smoke_app.make_app(Settings(**settings), queue_type=queue_type)
     app.set_current()
     yield app
     app.close()

@@ -164,7 +164,7 @@ class DockerContainer(LocalContainer):
         self.ready()
 
     def logs(self) -> str:
-        return self._container.logs().decode(errors="replace")
+        return str(self._container.logs(), errors="replace")
 
     def teardown(self) -> None:
         self._container.remove(force=True, v=True)
@@ -250,7 +250,7 @@ class WorkerContainer(DockerContainer):
     def celeryconfig(self) -> dict[str, Any]:
         return {}
 
-    def worker_name(self) -> str:  # type: ignore[override]  # a class method there: one name for all workers
+    def worker_name(self) -> str:
         return self.name
 
     def is_serving(self) -> bool:

@@ -133,7 +133,8 @@ class RabbitMQServer(LocalContainer):
 
     def delete_queues(self, names: Sequence[str]) -> None:
         """Leave no message to the next test."""
-        with self.client as connection, connection.channel() as channel:
+        with self.client as connection:
+            channel: Any = connection.channel()
             for name in names:
                 channel.queue_delete(name)
 
@@ -184,7 +185,7 @@ class WorkerProcess(LocalContainer):
     def hostname(self) -> str:
         return f"{self.name}@{self.id[:12]}"
 
-    def worker_name(self) -> str:  # type: ignore[override]  # a class method there: one name for all workers
+    def worker_name(self) -> str:
         return self.name
 
     def ready(self) -> bool:

@@ -58,12 +58,20 @@ class Scene:
     def worker(self) -> WorkerNode:
         return self.workers[0]
 
-    def start_worker(self, *options: str) -> WorkerNode:
+    def start_worker(self, *options: str, **env: str) -> WorkerNode:
         """Start one more worker and wait until it is ready."""
-        worker = self._start_worker(*options)
+        worker = self._start_worker(*options, **env)
         worker.ready()
         self.workers.append(worker)
         return worker
+
+    def start_callback_worker(self) -> WorkerNode:
+        """
+        Start a worker that does nothing but run callbacks sent to the queue "callbacks".
+
+        A callback that a dying worker has in its hands is lost with it, as any Celery task that is acknowledged early.
+        """
+        return self.start_worker("--queues", "callbacks", "--concurrency", "1", TASKS_BRIDGE_ALARM="false")
 
     def signature(self, *, task_id: str | None = None, **script: Any) -> Signature:
         """A job whose remote task follows *script*, see `tasks_bridge.sandbox.script`."""
@@ -79,6 +87,11 @@ class Scene:
     def job(self, result: AsyncResult) -> Job:
         return Job(result.id, app=self.app)
 
+    @staticmethod
+    def state(result: AsyncResult) -> str:
+        """What the result backend says; also a state of ours, which Celery's own type doesn't know."""
+        return str(result.state)
+
     def calls(self, name: str) -> list[dict[str, Any]]:
         """What the callbacks left in the list *name*, in order."""
         return [json.loads(entry) for entry in self.redis.lrange(f"smoke:{name}", 0, -1)]
@@ -93,7 +106,7 @@ class Scene:
 
     def wait_for_state(self, result: AsyncResult, *states: str) -> None:
         """Wait until the result backend has the job in one of *states*."""
-        self.wait_until(lambda: result.state in states, f"job {result.id} in state {' or '.join(states)}")
+        self.wait_until(lambda: self.state(result) in states, f"job {result.id} in state {' or '.join(states)}")
 
     def wait_for_request(self, endpoint: str, count: int = 1) -> None:
         """Wait until the sandbox has been asked *count* times for something."""
@@ -137,7 +150,7 @@ class Scene:
     @property
     def queues(self) -> list[str]:
         """The queues in which messages of this application wait."""
-        return [*self.app.amqp.queues, self.bridge.settings.queue]
+        return [*self.app.amqp.queues, self.bridge.settings.queue, "callbacks"]
 
     def lose_messages(self) -> None:
         """Empty all queues, as a broker does that was not made durable."""
@@ -171,6 +184,13 @@ class Scene:
         assert sorted(task["out_task_id"] for task in self.sandbox.tasks()) == ids, self.show()
         for result in results:
             assert result.get(timeout=5)["out_task_id"] == result.id
+        self.assert_nothing_stays()
+
+    def assert_nothing_stays(self) -> None:
+        """What is left of ended jobs in Redis expires."""
+        prefix = f"{{{self.bridge.settings.namespace}}}:"
+        lasting = [key for key in self.redis.scan_iter(match=prefix + "*") if self.redis.pttl(key) < 0]
+        assert not lasting, f"expected every key to expire, but {lasting} stay"
 
     def show(self) -> str:
         """Where everything stands, for a failure's message; pytest adds the workers' logs."""

@@ -20,10 +20,10 @@ HALT_KEY = "smoke:halt-at"
 HALTED_KEY = "smoke:halted-at"
 
 
-def make_app(settings: Settings | None = None) -> Celery:
+def make_app(settings: Settings | None = None, *, queue_type: str = "classic") -> Celery:
     settings = settings or Settings()
     app = Celery("smoke", broker=settings.broker, backend=settings.backend)
-    app.conf.broker_connection_retry_on_startup = True
+    app.conf.update(broker_connection_retry_on_startup=True, task_default_queue_type=queue_type)
     install(app, settings)
     return app
 

@@ -31,7 +31,7 @@ def test_a_job_is_submitted_once_polled_and_ends_in_its_completion_callback(scen
 
 
 @pytest.mark.parametrize(
-    "errback, label",
+    ("errback", "label"),
     [
         (smoke_app.failed.s(label="user 7"), "user 7"),
         (smoke_app.failed_by_id.s(), "by id"),
@@ -147,3 +147,24 @@ def test_the_same_id_with_the_same_request_is_the_same_job(scene: Scene):
     third = scene.submit({"duration_s": 0.5}, task_id="my-render-001")
     assert third.get(timeout=5)["out_task_id"] == "my-render-001"
     scene.assert_completed_once(third)
+
+
+class TestQuorumQueues:
+    """An app of the user's own on RabbitMQ, with quorum queues."""
+
+    pytestmark = pytest.mark.parametrize(
+        "celery_broker", [pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)], indirect=True
+    )
+
+    @pytest.fixture
+    def worker_app(self) -> str:
+        return "tests.smoke.smoke_worker:app"
+
+    @pytest.fixture
+    def queue_type(self) -> str:
+        return "quorum"
+
+    def test_jobs_run_on_quorum_queues(self, scene: Scene):
+        results = [scene.submit({"duration_s": 0.3 * number}) for number in range(5)]
+
+        scene.assert_completed_once(*results)
