@@ -6,6 +6,7 @@ BridgeError
 ├── SettingsError             a setting is missing or wrong
 ├── InvalidRequest            the caller's arguments are wrong (also a ValueError)
 ├── JobConflict               the job id is taken by a different request
+├── InvalidToken              a token in a URL is not ours, not for this, or too old
 ├── StoreError                Redis cannot be reached, or refuses
 ├── ApiError
 │   ├── ApiConnectionError    no usable answer from the network; a submit may or may not have arrived
@@ -52,6 +53,7 @@ __all__ = [
     "Conflict",
     "InsufficientBalance",
     "InvalidRequest",
+    "InvalidToken",
     "JobCancelled",
     "JobConflict",
     "JobError",
@@ -102,6 +104,18 @@ class JobConflict(BridgeError):
         return (
             f"Job {self.job_id} already exists with another model or other parameters. Use a new id for a new request."
         )
+
+
+class InvalidToken(BridgeError):
+    """
+    A token in a URL was not signed by us, or not for this purpose, or is too old. Which of these is not told.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __str__(self) -> str:
+        return "The token is not valid. Ask for a new link."
 
 
 class StoreError(BridgeError):

@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks_bridge.errors import SettingsError
+from tasks_bridge.tokens import MIN_SECRET_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +79,11 @@ class Settings(BaseSettings):
     """Start of every key in Redis, so that several deployments can share one."""
     queue: str = Field(default="tasks_bridge", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Celery queue of the `poll` messages. Every worker of an installed app reads it, whatever its ``-Q``."""
+    secret_key: SecretStr | None = None
+    """What tokens in URLs are signed with: at least 32 characters that nobody can guess. There is no default: whatever
+    needs it says so."""
+    secret_key_fallbacks: list[SecretStr] = []
+    """Secret keys of the past, as JSON: what they signed is still valid, nothing new is signed with them."""
     alarm: bool = True
     """False for workers that must neither wake nor poll jobs."""
 
@@ -167,6 +173,15 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
+    @field_validator("secret_key", "secret_key_fallbacks")
+    @classmethod
+    def _check_secret_keys(cls, value: SecretStr | list[SecretStr] | None) -> SecretStr | list[SecretStr] | None:
+        for secret in value if isinstance(value, list) else [value]:
+            if secret is not None and len(secret.get_secret_value().strip()) < MIN_SECRET_CHARS:
+                msg = f"a secret key must have at least {MIN_SECRET_CHARS} characters"
+                raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
         for low, high in (
@@ -203,6 +218,21 @@ class Settings(BaseSettings):
             raise SettingsError("There is no ByteSpike API key: set BYTESPIKE_API_KEY")
         known = ", ".join(sorted(self.keys)) or "none"
         raise SettingsError(f"There is no ByteSpike API key '{alias}' (known: {known}): add it to BYTESPIKE_API_KEYS")
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """
+        The key to sign with, and after it those that are still good for verifying.
+
+        Raises:
+            SettingsError: There is none.
+        """
+        if self.secret_key is None:
+            raise SettingsError(
+                f"There is no secret key to sign URLs with: set TASKS_BRIDGE_SECRET_KEY to {MIN_SECRET_CHARS} or more "
+                "random characters, the same in all processes"
+            )
+        return [secret.get_secret_value() for secret in (self.secret_key, *self.secret_key_fallbacks)]
 
     @property
     def has_spend_limit(self) -> bool:

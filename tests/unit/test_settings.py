@@ -161,3 +161,24 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().lease_s = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "given", [{"secret_key": "hunter2"}, {"secret_key": " " * 40}, {"secret_key_fallbacks": ["x" * 31]}]
+)
+def test_a_secret_key_that_could_be_guessed_is_refused_and_not_shown(given: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=r"secret_key.*at least 32 characters") as caught:
+        Settings(**given)
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_secret_key_comes_first_and_what_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="TASKS_BRIDGE_SECRET_KEY"):
+        _ = Settings().secret_keys
+    monkeypatch.setenv("TASKS_BRIDGE_SECRET_KEY", "n" * 32)
+    monkeypatch.setenv("TASKS_BRIDGE_SECRET_KEY_FALLBACKS", f'["{"o" * 32}"]')
+
+    assert Settings().secret_keys == ["n" * 32, "o" * 32]
+    assert "nnn" not in repr(Settings())
+    assert "ooo" not in repr(Settings())
