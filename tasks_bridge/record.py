@@ -13,12 +13,17 @@ import json
 from enum import StrEnum
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks_bridge.models import RemoteStatus, RemoteTask
 
 RECORD_VERSION: Final = 1
-"""Version of the document below. A reader accepts all up to its own and leaves newer ones alone."""
+"""
+Version of the document below. A worker acts on all up to its own and leaves newer ones to newer workers.
+
+To be raised when an older worker must not act on what a newer one wrote. A new field that it may ignore is no reason:
+it keeps fields that it doesn't know.
+"""
 
 
 class JobState(StrEnum):
@@ -148,6 +153,24 @@ class JobRecord(BaseModel):
     is_unconfirmed: bool = False
     """Whether it ended without ByteSpike's word on the end: the remote task, if there is one, may go on and bill."""
 
+    @classmethod
+    def from_json(cls, text: str | bytes) -> JobRecord:
+        """
+        Read the stored form; of a newer version's, what this one understands.
+
+        Raises:
+            ValidationError: It is no record of this version or an older one.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            document = json.loads(text)
+            if not isinstance(document, dict) or document.get("version", 0) <= RECORD_VERSION:
+                raise
+            strange = {problem["loc"][0] for problem in error.errors(include_input=False) if problem["loc"]}
+            known = {name: value for name, value in document.items() if name not in strange}
+            return cls.model_validate({**_NOT_UNDERSTOOD, **known})
+
     def to_json(self) -> str:
         """The stored form; fields at their default are left out to keep waiting jobs small."""
         return self.model_dump_json(exclude_defaults=True)
@@ -181,6 +204,10 @@ class JobRecord(BaseModel):
         # failed tasks are free, cancelled ones are where no charge is named (contract, section 5)
         is_known = not self.is_unconfirmed and (remote is None or remote.status != RemoteStatus.COMPLETED)
         return 0.0 if is_known else None
+
+
+_NOT_UNDERSTOOD: Final = {"model": "?", "key": "?", "digest": "", "created_at": 0.0}
+"""What a reader shows for a required field that a newer version changed."""
 
 
 def request_digest(body: bytes, key: str) -> str:

@@ -15,6 +15,10 @@ Recovery is the normal path: whatever is due, for whichever reason, is claimed a
 authority; only `begin` gives the right to act, to one worker at a time, and every write under it is fenced by the token
 that `begin` returned. So a lost message, a doubled message, a late worker and a dead worker all end in the same place.
 
+A store acts on records up to its own version. A job whose record is newer is never claimed, leased or written here: it
+is put aside when it is due, where a store that knows its version finds it at once. So it neither waits behind a worker
+that can't do anything for it nor keeps that worker busy.
+
 All times are seconds since the epoch on the store's clock (Redis' own), so that workers' clocks don't matter.
 """
 
@@ -171,13 +175,17 @@ class Store(Protocol):
         """Read jobs in one round trip; None for unknown ids."""
 
     def due_count(self) -> int:
-        """How many jobs are due now, claimed or leased ones whose time ran out included."""
+        """How many jobs are due now, claimed or leased ones whose time ran out and those put aside included."""
 
     def open_count(self) -> int:
-        """How many jobs are on the schedule."""
+        """How many jobs are on the schedule, or put aside for a newer version."""
 
     def next_due_s(self) -> float | None:
-        """Seconds until the earliest job is due, not above 0 if one is; None if there are no open jobs."""
+        """
+        Seconds until the earliest job is due, not above 0 if one is; None if there are none.
+
+        Jobs put aside for a newer version don't count.
+        """
 
     def now(self) -> float:
         """The store's clock."""

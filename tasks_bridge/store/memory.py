@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
-from tasks_bridge.record import OPEN_STATES, JobRecord, JobState
+from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class _Job:
     claims: int = 0
     cancel: str | None = None
     forget_at: float | None = None
+    left_to: int | None = None
+    """Version of its record, while it is due and waits for a worker of that version or a newer one."""
 
 
 @dataclass
@@ -35,6 +37,7 @@ class MemoryStore:
 
     clock: Callable[[], float] = time.time
     keep_body: bool = False
+    version: int = RECORD_VERSION
     notices: list[tuple[str, str]] = field(default_factory=list)
     """What was published to followers: (job id, notice)."""
     _jobs: dict[str, _Job] = field(default_factory=dict)
@@ -54,14 +57,22 @@ class MemoryStore:
         """See `Store.claim`."""
         with self._lock:
             now = self.clock()
-            due = sorted((job.due_at, job_id) for job_id, job in self._jobs.items() if _is_due(job, now))
+            left_to_us = sorted((job.left_to, job_id) for job_id, job in self._jobs.items() if self._is_left_to_us(job))
+            for _, job_id in left_to_us[:limit]:
+                _schedule(self._jobs[job_id], now)
+            due = sorted(
+                (job.due_at, job_id) for job_id, job in self._jobs.items() if _is_due(job, now) and job.left_to is None
+            )
             claims = []
             for _, job_id in due[:limit]:
                 job = self._jobs[job_id]
+                if job.record.version > self.version:
+                    job.left_to = job.record.version
+                    continue
                 job.due_at = now + lease_s * 2 ** min(job.claims, 6)
                 job.phase = "claimed"
                 job.claims += 1
-                claims.append(Claim(job_id, job.state, None if job.state in POLLED_STATES else job.record))
+                claims.append(Claim(job_id, job.state, None if job.state in POLLED_STATES else self._upgraded(job)))
             return claims
 
     def release(self, job_ids: Sequence[str]) -> int:
@@ -69,7 +80,8 @@ class MemoryStore:
         with self._lock:
             jobs = [job for job_id in dict.fromkeys(job_ids) if (job := self._find(job_id)) and job.phase == "claimed"]
             for job in jobs:
-                job.phase, job.claims, job.due_at = "waiting", max(job.claims - 1, 0), self.clock()
+                job.phase, job.claims = "waiting", max(job.claims - 1, 0)
+                _schedule(job, self.clock())
             return len(jobs)
 
     def begin(self, job_ids: Sequence[str], purpose: Purpose, lease_s: float) -> list[Lease]:
@@ -81,14 +93,19 @@ class MemoryStore:
                 job = self._find(job_id)
                 if job is None or job.due_at is None or not (job.phase == "claimed" or _is_due(job, now)):
                     continue
+                if job.record.version > self.version:
+                    if job.phase == "claimed":
+                        job.phase, job.claims = "waiting", max(job.claims - 1, 0)
+                    job.left_to = job.record.version
+                    continue
                 if (job.state in POLLED_STATES) != (purpose is Purpose.POLL):
                     continue
                 job.token += 1
                 job.phase = "leased"
-                job.due_at = now + lease_s
+                _schedule(job, now + lease_s)
                 body = job.body if job.state is JobState.QUEUED else None
                 leases.append(
-                    Lease(job_id, job.token, job.claims, job.state, job.record, job.cancel, body or None, now)
+                    Lease(job_id, job.token, job.claims, job.state, self._upgraded(job), job.cancel, body or None, now)
                 )
             return leases
 
@@ -98,7 +115,7 @@ class MemoryStore:
             for lease in leases:
                 job = self._find(lease.job_id)
                 if job and job.token == lease.token and job.phase == "leased":
-                    job.due_at = self.clock() + lease_s
+                    _schedule(job, self.clock() + lease_s)
 
     def write(
         self,
@@ -122,6 +139,8 @@ class MemoryStore:
         job = self._find(write.lease.job_id)
         if job is None or job.token != write.lease.token or (job.state.is_terminal and job.state != write.state):
             return False
+        if job.record.version > write.record.version:
+            return False
         if job.phase == "ended":
             return True
         job.state, job.record, job.claims = write.state, write.record, 0
@@ -129,7 +148,7 @@ class MemoryStore:
         if job.state is not JobState.QUEUED and not self.keep_body:
             job.body = None
         unseen = job.cancel is not None and write.lease.cancel is None and not job.state.is_terminal
-        job.due_at = self.clock() + (0.0 if unseen else write.delay_s)
+        _schedule(job, self.clock() + (0.0 if unseen else write.delay_s))
         if write.notice:
             self.notices.append((write.lease.job_id, write.notice))
         return True
@@ -142,6 +161,7 @@ class MemoryStore:
                 return False
             if job.phase != "ended":
                 job.phase, job.due_at, job.forget_at = "ended", None, self.clock() + ttl_s
+                job.left_to = None
             return True
 
     def request_cancel(self, job_id: str, reason: str) -> JobState | None:
@@ -153,7 +173,8 @@ class MemoryStore:
             if job.state in OPEN_STATES:
                 job.cancel = job.cancel or reason or NO_REASON
                 if job.phase != "leased" and job.due_at is not None:
-                    job.due_at = min(job.due_at, self.clock())
+                    now = self.clock()
+                    _schedule(job, now if job.left_to else min(job.due_at, now))
             return job.state
 
     def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:
@@ -161,7 +182,7 @@ class MemoryStore:
         with self._lock:
             jobs = [job for job_id in job_ids if (job := self._find(job_id)) and job.state in OPEN_STATES]
             for job in jobs:
-                if job.phase == "waiting" and job.due_at is not None:
+                if job.phase == "waiting" and job.due_at is not None and not job.left_to:
                     job.due_at = min(job.due_at, self.clock() + delay_s)
             return len(jobs)
 
@@ -170,7 +191,7 @@ class MemoryStore:
         with self._lock:
             now = self.clock()
             return [
-                Entry(job_id, job.state, job.record, job.cancel, job.due_at, now)
+                Entry(job_id, job.state, job.record, job.cancel, now if job.left_to else job.due_at, now)
                 if (job := self._find(job_id))
                 else None
                 for job_id in job_ids
@@ -190,12 +211,21 @@ class MemoryStore:
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""
         with self._lock:
-            earliest = min((job.due_at for job in self._jobs.values() if job.due_at is not None), default=None)
+            if any(self._is_left_to_us(job) for job in self._jobs.values()):
+                return 0.0
+            due = (job.due_at for job in self._jobs.values() if job.left_to is None and job.due_at is not None)
+            earliest = min(due, default=None)
             return None if earliest is None else earliest - self.clock()
 
     def now(self) -> float:
         """See `Store.now`."""
         return self.clock()
+
+    def _is_left_to_us(self, job: _Job) -> bool:
+        return job.left_to is not None and job.left_to <= self.version
+
+    def _upgraded(self, job: _Job) -> JobRecord:
+        return job.record if job.record.version >= self.version else job.record.but(version=self.version)
 
     def _find(self, job_id: str) -> _Job | None:
         job = self._jobs.get(job_id)
@@ -206,4 +236,8 @@ class MemoryStore:
 
 
 def _is_due(job: _Job, now: float) -> bool:
-    return job.due_at is not None and job.due_at <= now
+    return job.left_to is not None or (job.due_at is not None and job.due_at <= now)
+
+
+def _schedule(job: _Job, at: float) -> None:
+    job.due_at, job.left_to = at, None

@@ -8,10 +8,13 @@ key            type         content                                             
 =============  ===========  ================================================================  ==================
 ``due``        sorted set   job id, scored by its due time (s since the epoch)                members leave at
                                                                                               the end
+``newer``      sorted set   ids of due jobs that an older worker met, scored by the version   members leave once
+                            of their records: out of its way, and due at once for a newer     a newer one came
+                            worker
 ``job:<id>``   hash         ``state``: `JobState`; ``record``: `JobRecord` as JSON;           ``result_ttl_s``
-                            ``lease``: ``<token>:<phase>:<claims>`` with phase ``w``          after the end
-                            waiting, ``c`` claimed, ``l`` leased, ``e`` ended; ``cancel``:
-                            the reason, once asked for
+                            ``version``: that of the record; ``lease``: ``<token>:<phase>:<claims>``  after the end
+                            with phase ``w`` waiting, ``c`` claimed, ``l`` leased, ``e``
+                            ended; ``cancel``: the reason, once asked for
 ``body:<id>``  string       the submit request's bytes, prompt included                       deleted once
                                                                                               accepted, or with
                                                                                               the job
@@ -34,7 +37,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from tasks_bridge.errors import SettingsError, StoreError
-from tasks_bridge.record import JobRecord, JobState
+from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class RedisStore:
         namespace: str = "tasks-bridge",
         keep_body: bool = False,
         clock: Callable[[], float] | None = None,
+        version: int = RECORD_VERSION,
     ) -> None:
         """
         Use *client*, which must not decode responses.
@@ -93,12 +97,15 @@ class RedisStore:
             namespace: Start of every key, to share a database.
             keep_body: Keep requests (prompts) as long as their job instead of dropping them once accepted.
             clock: Seconds since the epoch, for tests; by default the server's own time.
+            version: Newest records to act on; jobs with newer ones are left to newer workers.
         """
         self._redis = client
         self._prefix = f"{{{namespace}}}:"
         self._due = f"{self._prefix}due"
+        self._newer = f"{self._prefix}newer"
         self._keep_body = "1" if keep_body else "0"
         self._clock = clock
+        self._version = version
         self._offset: float | None = None
         lua = files("tasks_bridge.store") / "lua"
         common = (lua / "common.lua").read_text()
@@ -131,17 +138,19 @@ class RedisStore:
 
     def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
         """See `Store.register`."""
-        reply = self._run("register", job_id, record.to_json(), body, delay_s, "c" if published else "w")
-        return Registered(bool(reply[0]), JobState(reply[1].decode()), JobRecord.model_validate_json(reply[2]))
+        reply = self._run(
+            "register", job_id, record.to_json(), body, delay_s, "c" if published else "w", record.version
+        )
+        return Registered(bool(reply[0]), JobState(reply[1].decode()), JobRecord.from_json(reply[2]))
 
     def claim(self, limit: int, lease_s: float) -> list[Claim]:
         """See `Store.claim`."""
-        reply = iter(self._run("claim", limit, lease_s))
+        reply = iter(self._run("claim", limit, lease_s, self._version))
         return [
             Claim(
                 job_id.decode(),
                 JobState(state.decode()),
-                JobRecord.model_validate_json(record) if record else None,
+                self._upgraded(record) if record else None,
             )
             for job_id, state, record in zip(reply, reply, reply, strict=True)
         ]
@@ -154,14 +163,14 @@ class RedisStore:
         """See `Store.begin`."""
         if not job_ids:
             return []
-        now, *rows = self._run("begin", purpose.value, lease_s, *job_ids)
+        now, *rows = self._run("begin", purpose.value, lease_s, self._version, *job_ids)
         return [
             Lease(
                 job_id=job_id.decode(),
                 token=token,
                 claims=claims,
                 state=JobState(state.decode()),
-                record=JobRecord.model_validate_json(record),
+                record=self._upgraded(record),
                 cancel=cancel.decode() or None,
                 body=body or None,
                 now=float(now),
@@ -202,6 +211,7 @@ class RedisStore:
                 "c" if write.published else "w",
                 "0" if write.lease.cancel is None else "1",
                 write.notice or "",
+                write.record.version,
             )
         return [bool(held) for held in self._run("write", self._keep_body, *arguments)]
 
@@ -227,7 +237,7 @@ class RedisStore:
             Entry(
                 job_id=job_id,
                 state=JobState(row[0].decode()),
-                record=JobRecord.model_validate_json(row[1]),
+                record=JobRecord.from_json(row[1]),
                 cancel=row[2].decode() or None,
                 due_at=float(row[3]) if row[3] else None,
                 now=float(now),
@@ -241,19 +251,22 @@ class RedisStore:
         """See `Store.due_count`."""
         now = self._clock() if self._clock else self.now()
         with self._errors():
-            return int(self._redis.zcount(self._due, "-inf", now))
+            return int(self._redis.zcount(self._due, "-inf", now)) + int(self._redis.zcard(self._newer))
 
     def open_count(self) -> int:
         """See `Store.open_count`."""
         with self._errors():
-            return int(self._redis.zcard(self._due))
+            return int(self._redis.zcard(self._due)) + int(self._redis.zcard(self._newer))
 
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""
         with self._errors(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zrange(self._due, 0, 0, withscores=True)
+            pipeline.zcount(self._newer, "-inf", self._version)
             pipeline.time()
-            earliest, (seconds, micros) = pipeline.execute()
+            earliest, left_to_us, (seconds, micros) = pipeline.execute()
+        if left_to_us:
+            return 0.0
         if not earliest:
             return None
         now = self._clock() if self._clock else seconds + micros / 1e6
@@ -284,6 +297,11 @@ class RedisStore:
                 f"Redis at {self.address} evicts keys when memory runs short (maxmemory-policy {policy}), which would "
                 "lose jobs that are paid for: set maxmemory-policy to noeviction"
             )
+
+    def _upgraded(self, text: bytes) -> JobRecord:
+        """A record to act on, as this version would have written it."""
+        record = JobRecord.from_json(text)
+        return record if record.version >= self._version else record.but(version=self._version)
 
     def _run(self, script: str, *arguments: str | bytes | float) -> Any:
         now = "" if self._clock is None else f"{self._clock():.6f}"
