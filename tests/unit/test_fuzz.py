@@ -1,0 +1,199 @@
+"""Whatever strangers send, and whatever callers pass: an answer, or one of our errors, and never a secret in it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import string
+import traceback
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tasks_bridge.errors import ApiError, ApiStatusError, BridgeError, InvalidRequest, SettingsError
+from tasks_bridge.models import RemoteTask
+from tasks_bridge.settings import Settings
+from tasks_bridge.sse import EventDecoder
+from tasks_bridge.wire import MAX_BODY_BYTES, read_event, read_models, read_task, retry_after_s, submit_body
+
+NOW_S = 1_800_000_000.0
+SECRET = "sk-byts-Never-Shown-0123456789"
+FIELDS = [
+    *RemoteTask.model_fields,
+    *("credits", "error", "code", "message", "type", "url", "result", "result_url", "video_url", "data", "id"),
+]
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["pending", "failed", SECRET]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(), inner, max_size=5),
+    max_leaves=12,
+)
+bodies = (
+    st.binary(max_size=200)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(st.sampled_from(FIELDS), json_values).map(lambda value: json.dumps(value).encode())
+)
+headers = st.dictionaries(
+    st.sampled_from(["Retry-After", "retry-after", "X-RateLimit-Reset", "X-RateLimit-Remaining"]) | st.text(),
+    st.text()
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.datetimes().map(lambda at: f"{at:%a, %d %b %Y %T GMT}"),
+)
+statuses = st.integers(-1, 1000) | st.sampled_from([200, 201, 204, 301, 400, 401, 402, 404, 409, 429, 500, 503])
+
+
+def outcome(call: Callable[[], Any], expected: type[BridgeError]) -> Any:
+    """What *call* returns, or the error it raises, which shows nothing."""
+    try:
+        return call()
+    except expected as error:
+        raised = error
+    assert SECRET not in "".join(traceback.format_exception(raised)), "no traceback should show a secret"
+    return raised
+
+
+@given(statuses, headers, bodies)
+@example(200, {}, b'{"task_id":"t","status":"pending","estimated_seconds":' + b"9" * 400 + b"}")
+@example(200, {}, b"[" * 100_000)
+@example(500, {}, b"[" * 100_000)
+@example(200, {}, b"\xef\xbb\xbf{}")
+def test_any_answer_is_a_task_or_an_error_of_the_api(status: int, sent: dict[str, str], content: bytes) -> None:
+    task = outcome(lambda: read_task(status, sent, content, now_s=NOW_S, secret=SECRET), ApiError)
+    if isinstance(task, ApiStatusError):
+        assert task.retry_after_s is None or 0 <= task.retry_after_s < math.inf
+        assert type(task)(*task.args).args == task.args
+        json.dumps(task.args)
+    elif isinstance(task, RemoteTask):
+        again = json.loads(json.dumps(task.to_json(), allow_nan=False))
+        assert RemoteTask.model_validate(again) == task, "a task should survive the result backend"
+        assert all(task.urls)
+
+
+@given(statuses, headers, bodies)
+def test_any_answer_is_a_catalogue_or_an_error_of_the_api(status: int, sent: dict[str, str], content: bytes) -> None:
+    rows = outcome(lambda: read_models(status, sent, content, now_s=NOW_S, secret=SECRET), ApiError)
+
+    assert isinstance(rows, ApiError) or all(isinstance(row, dict) for row in rows)
+
+
+@given(headers)
+def test_any_wait_that_is_asked_for_is_none_or_a_finite_time(sent: dict[str, str]) -> None:
+    wait_s = retry_after_s(sent, NOW_S)
+
+    assert wait_s is None or 0 <= wait_s < math.inf
+
+
+lines = st.lists(
+    st.sampled_from([b"data: {", b"data", b'data:{"task_id":"t","status":"running"}', b"event: x", b"id: 1", b"id: \0"])
+    | st.sampled_from([b"retry: 10", b"retry: x", b": comment", b"", b"\xff", "data: é\u2028".encode()])
+    | st.binary(max_size=10),
+    max_size=12,
+)
+
+
+def decoded(chunks: list[bytes]) -> list[Any]:
+    decoder = EventDecoder()
+    return [event for chunk in chunks for event in decoder.feed(chunk)]
+
+
+@given(lines, st.sampled_from([b"\n", b"\r", b"\r\n"]), st.data())
+def test_a_stream_means_the_same_however_it_is_cut(parts: list[bytes], ending: bytes, data: st.DataObject) -> None:
+    stream = ending.join(parts) + ending * 2
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    chunks = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+    events = decoded(chunks)
+
+    assert events == decoded([stream])
+    assert events == decoded([bytes([byte]) for byte in stream])
+    for event in events:
+        read_event(event)
+
+
+OF_THE_API = ("api_key", "api_keys", "base_url")
+SECRETS = ("API_KEY", "API_KEYS", "REDIS_URL", "BROKER_URL", "RESULT_BACKEND", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
+names = st.sampled_from(
+    [f"{'BYTESPIKE' if name in OF_THE_API else 'TASKS_BRIDGE'}_{name}".upper() for name in Settings.model_fields]
+)
+# the operating system's own limits on the environment
+values = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60).map(lambda text: text + SECRET)
+plausible = st.sampled_from(["-1", "1e999", "nan", "[]", "{}", "null", "true", "0x10", "redis://", '{"a": 1}', '["x"]'])
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(names, values | plausible, max_size=4))
+def test_any_environment_is_a_configuration_or_an_error_that_shows_no_value(environment: dict[str, str]) -> None:
+    with patch.dict(os.environ, environment):
+        made = outcome(Settings, SettingsError)
+
+    hidden = [value for name, value in environment.items() if name.endswith(SECRETS) and SECRET in value]
+    assert not any(value in repr(made) for value in hidden)
+
+
+json_like = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.text(st.characters())  # half surrogate pairs included
+    | st.binary(max_size=3)
+    | st.just(object()),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner)
+        | st.dictionaries(st.text() | st.integers() | st.none(), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+def untupled(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [untupled(item) for item in value]
+    return {key: untupled(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+@given(
+    st.text(string.ascii_letters) | json_like,
+    st.dictionaries(st.text(), json_like, max_size=4) | json_like,
+    st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True) | json_like,
+    st.none() | st.just("https://shop.test/hook") | st.text() | json_like,
+)
+def test_any_arguments_are_a_body_that_says_the_same_or_an_error(
+    model: Any, params: Any, out_task_id: Any, callback_url: Any
+) -> None:
+    body = outcome(
+        lambda: submit_body(model, params, out_task_id=out_task_id, callback_url=callback_url), InvalidRequest
+    )
+
+    if isinstance(body, InvalidRequest):
+        assert len(str(body)) < 1000
+        return
+    expected = {"model": model, "params": untupled(params), "out_task_id": out_task_id, "callback_url": callback_url}
+    assert json.loads(body) == {name: value for name, value in expected.items() if value is not None}
+    assert len(body) <= MAX_BODY_BYTES
+
+
+def test_a_number_too_long_to_write_is_an_error() -> None:
+    with pytest.raises(InvalidRequest, match="cannot be written"):
+        submit_body("sora-2", {"n": 10**5000}, out_task_id="job-1")
+
+
+def test_a_parameter_that_contains_itself_is_an_error() -> None:
+    loop: dict[str, Any] = {}
+    loop["loop"] = [loop]
+
+    with pytest.raises(InvalidRequest, match="contains itself"):
+        submit_body("sora-2", loop, out_task_id="job-1")
