@@ -171,6 +171,18 @@ class Store(Protocol):
     def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:
         """Make waiting jobs due in *delay_s* if they would be due later. Returns how many are known and open."""
 
+    def announce(self, job_id: str, gap_s: float) -> bool:
+        """
+        Have an accepted job looked at, because somebody says that it has changed.
+
+        Whoever says so is not trusted: however often it is said, that makes a job due no more than once in *gap_s*.
+        What comes sooner is put off until then, and what comes while a worker is at the job has it looked at again. A
+        job that is not accepted yet keeps its time.
+
+        Returns:
+            Whether the job is known and open.
+        """
+
     def get(self, job_ids: Sequence[str]) -> list[Entry | None]:
         """Read jobs in one round trip; None for unknown ids."""
 

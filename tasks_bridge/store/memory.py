@@ -27,6 +27,8 @@ class _Job:
     claims: int = 0
     cancel: str | None = None
     forget_at: float | None = None
+    heard_at: float | None = None
+    recheck: bool = False
     left_to: int | None = None
     """Version of its record, while it is due and waits for a worker of that version or a newer one."""
 
@@ -102,6 +104,7 @@ class MemoryStore:
                     continue
                 job.token += 1
                 job.phase = "leased"
+                job.recheck = False
                 _schedule(job, now + lease_s)
                 body = job.body if job.state is JobState.QUEUED else None
                 leases.append(
@@ -148,7 +151,11 @@ class MemoryStore:
         if job.state is not JobState.QUEUED and not self.keep_body:
             job.body = None
         unseen = job.cancel is not None and write.lease.cancel is None and not job.state.is_terminal
-        _schedule(job, self.clock() + (0.0 if unseen else write.delay_s))
+        now = self.clock()
+        due_at = now + (0.0 if unseen else write.delay_s)
+        if job.recheck and job.heard_at is not None and job.state in POLLED_STATES:
+            due_at = min(due_at, max(now, job.heard_at))
+        _schedule(job, due_at)
         if write.notice:
             self.notices.append((write.lease.job_id, write.notice))
         return True
@@ -185,6 +192,20 @@ class MemoryStore:
                 if job.phase == "waiting" and job.due_at is not None and not job.left_to:
                     job.due_at = min(job.due_at, self.clock() + delay_s)
             return len(jobs)
+
+    def announce(self, job_id: str, gap_s: float) -> bool:
+        """See `Store.announce`."""
+        with self._lock:
+            job, now = self._find(job_id), self.clock()
+            if job is None or job.state not in OPEN_STATES:
+                return False
+            at = now if job.heard_at is None else max(now, job.heard_at + gap_s)
+            if job.phase == "leased" and not job.recheck:
+                job.heard_at, job.recheck = at, True
+            waits = job.phase == "waiting" and job.state in POLLED_STATES and not job.left_to
+            if waits and job.due_at is not None and job.due_at > at:
+                job.heard_at = job.due_at = at
+            return True
 
     def get(self, job_ids: Sequence[str]) -> list[Entry | None]:
         """See `Store.get`."""

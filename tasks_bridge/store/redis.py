@@ -14,7 +14,8 @@ key            type         content                                             
 ``job:<id>``   hash         ``state``: `JobState`; ``record``: `JobRecord` as JSON;           ``result_ttl_s``
                             ``version``: that of the record; ``lease``: ``<token>:<phase>:<claims>``  after the end
                             with phase ``w`` waiting, ``c`` claimed, ``l`` leased, ``e``
-                            ended; ``cancel``: the reason, once asked for
+                            ended; ``cancel``: the reason, once asked for; ``heard``,
+                            ``recheck``: see ``announce.lua``
 ``body:<id>``  string       the submit request's bytes, prompt included                       deleted once
                                                                                               accepted, or with
                                                                                               the job
@@ -52,7 +53,19 @@ COMMAND_TIMEOUT_S: Final = 10.0
 RETRIES: Final = 3
 """Repeats after a lost connection: enough for a fail-over's blink, few enough to tell a caller soon."""
 
-SCRIPTS: Final = ("register", "claim", "release", "begin", "renew", "write", "end", "cancel", "touch", "get")
+SCRIPTS: Final = (
+    "register",
+    "claim",
+    "release",
+    "begin",
+    "renew",
+    "write",
+    "end",
+    "cancel",
+    "touch",
+    "announce",
+    "get",
+)
 
 
 def connect(url: str) -> redis.Redis:
@@ -227,6 +240,10 @@ class RedisStore:
     def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:
         """See `Store.touch`."""
         return int(self._run("touch", delay_s, *job_ids)) if job_ids else 0
+
+    def announce(self, job_id: str, gap_s: float) -> bool:
+        """See `Store.announce`."""
+        return bool(self._run("announce", job_id, gap_s))
 
     def get(self, job_ids: Sequence[str]) -> list[Entry | None]:
         """See `Store.get`."""

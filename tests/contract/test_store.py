@@ -676,6 +676,84 @@ def test_touch_leaves_leased_claimed_and_finished_jobs_alone(store: Store, clock
     assert due_at(store, "finished") == clock.now + 8
 
 
+# -- announcements ----------------------------------------------------------------------------------------------------
+
+GAP_S = 2.0
+
+
+def poll(store: Store, job_id: str, *, delay_s: float = 30.0, state: JobState = JobState.RUNNING) -> None:
+    assert store.write(begin(store, job_id, Purpose.POLL), state, a_record(), delay_s=delay_s)
+
+
+def test_an_announcement_makes_a_waiting_job_due_now(store: Store, clock: Clock) -> None:
+    put(store, "job", JobState.RUNNING, delay_s=30)
+
+    assert store.announce("job", GAP_S)
+    assert due_at(store, "job") == clock.now
+
+
+def test_an_announcement_never_makes_a_job_wait_longer(store: Store, clock: Clock) -> None:
+    put(store, "job", JobState.RUNNING, delay_s=30)
+    store.announce("job", GAP_S)
+    poll(store, "job", delay_s=1)
+
+    assert store.announce("job", GAP_S)
+    assert due_at(store, "job") == clock.now + 1
+
+
+def test_a_flood_of_announcements_makes_a_job_due_once_in_a_gap(store: Store, clock: Clock) -> None:
+    put(store, "job", JobState.RUNNING, delay_s=30)
+    start, looked_at = clock.now, []
+    for _ in range(72):
+        assert store.announce("job", GAP_S)
+        if store.claim(1, LEASE_S):
+            lease = begin(store, "job", Purpose.POLL)
+            assert [store.announce("job", GAP_S) for _ in range(3)] == [True] * 3
+            store.write(lease, JobState.RUNNING, a_record(), delay_s=30)
+            looked_at.append(clock.now - start)
+        clock.advance(0.125)
+
+    assert looked_at == [0.0, 2.0, 4.0, 6.0, 8.0], "expected a look at once and one in each gap after it"
+
+
+def test_what_is_announced_while_a_worker_is_at_it_is_looked_at_again(store: Store, clock: Clock) -> None:
+    put(store, "job", JobState.RUNNING, delay_s=0)
+    lease = begin(store, "job", Purpose.POLL)
+    assert store.announce("job", GAP_S)
+    clock.advance(0.5)
+
+    # twice: the first answer may be lost
+    assert [store.write(lease, JobState.RUNNING, a_record(), delay_s=30) for _ in range(2)] == [True, True]
+    assert due_at(store, "job") == clock.now
+    poll(store, "job")
+    assert due_at(store, "job") == clock.now + 30, "once is enough"
+
+
+def test_what_is_announced_before_the_submit_is_answered_counts_after_it(store: Store, clock: Clock) -> None:
+    for job_id, state in (("accepted", JobState.PENDING), ("held back", JobState.QUEUED)):
+        register(store, job_id, published=True)
+        lease = begin(store, job_id)
+        assert store.announce(job_id, GAP_S)
+        store.write(lease, state, a_record(), delay_s=30)
+
+    assert due_at(store, "accepted") == clock.now
+    assert due_at(store, "held back") == clock.now + 30, "nobody can have called back for a job that is not there"
+
+
+def test_announcements_leave_jobs_alone_that_have_not_begun_or_are_over(store: Store, clock: Clock) -> None:
+    register(store, "delayed", delay_s=60)
+    put(store, "finished", JobState.COMPLETED, delay_s=8)
+    put(store, "claimed", JobState.RUNNING, delay_s=0)
+    store.claim(1, LEASE_S)
+
+    told = {name: store.announce(name, GAP_S) for name in ("delayed", "finished", "claimed", "unknown")}
+
+    assert told == {"delayed": True, "finished": False, "claimed": True, "unknown": False}
+    assert due_at(store, "delayed") == clock.now + 60
+    assert due_at(store, "finished") == clock.now + 8
+    assert due_at(store, "claimed") == clock.now + LEASE_S
+
+
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 

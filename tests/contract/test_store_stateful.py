@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 IDS = [f"job{number}" for number in range(5)]
 LEASE_S = 8.0
+GAP_S = 2.0
 FOREVER_S = 1e9
 """Redis forgets by its own clock, memory by ours: what forgetting means is for the contract suite."""
 
@@ -58,6 +59,8 @@ class Known:
     """When the present lease runs out; None if there is none."""
     is_ended: bool = False
     may_be_cancelled: bool = False
+    heard_at: float = 0.0
+    """The latest moment for which an announcement brought it forward."""
 
 
 class Twins(RuleBasedStateMachine):
@@ -203,6 +206,22 @@ class Twins(RuleBasedStateMachine):
         answer = self.both(lambda store: store.touch(job_ids, delay_s))
         if twice:
             assert self.both(lambda store: store.touch(job_ids, delay_s)) == answer
+
+    @rule(job_id=st.sampled_from(IDS), twice=st.booleans())
+    def announce(self, job_id: str, twice: bool) -> None:
+        known, before = self.known.get(job_id), self.memory.get([job_id])[0]
+        is_open = self.both(lambda store: store.announce(job_id, GAP_S))
+        after = self.memory.get([job_id])[0]
+
+        assert is_open == (known is not None and known.state not in TERMINAL_STATES)
+        if known and before and after and before.due_at != after.due_at:
+            assert after.due_at is not None
+            assert self.time <= after.due_at < (before.due_at or 0), "an announcement only brings forward"
+            assert after.due_at >= known.heard_at + GAP_S, "announcements should be kept apart"
+            known.heard_at = after.due_at
+        if twice:
+            assert self.both(lambda store: store.announce(job_id, GAP_S)) == is_open
+            assert self.memory.get([job_id])[0] == after, "a repeated announcement is the same one"
 
     # -- guarantees ---------------------------------------------------------------------------------------------------
 

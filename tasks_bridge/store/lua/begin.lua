@@ -6,7 +6,7 @@ local reply = {stamp(now)}
 for i = 6, #ARGV do
   local id = ARGV[i]
   local key = job_key(id)
-  local job = redis.call('HMGET', key, 'state', 'lease', 'cancel', 'version')
+  local job = redis.call('HMGET', key, 'state', 'lease', 'cancel', 'version', 'recheck')
   local state, due = job[1], due_at(id)
   local token, phase, claims = read_lease(job[2])
   local written = tonumber(job[4]) or 0
@@ -21,6 +21,7 @@ for i = 6, #ARGV do
     elseif polled == (purpose == 'poll') then
       token = token + 1
       redis.call('HSET', key, 'lease', lease_text(token, LEASED, claims))
+      if job[5] then redis.call('HDEL', key, 'recheck') end
       schedule(id, now + lease_s)
       local body = state == 'QUEUED' and redis.call('GET', body_key(id))
       reply[#reply + 1] = {id, token, claims, state, redis.call('HGET', key, 'record'), job[3] or '', body or ''}

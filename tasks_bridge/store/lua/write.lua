@@ -6,7 +6,7 @@ local reply = {}
 for i = 4, #ARGV, 9 do
   local id, state, phase = ARGV[i], ARGV[i + 2], ARGV[i + 5]
   local key = job_key(id)
-  local job = redis.call('HMGET', key, 'state', 'lease', 'cancel', 'version')
+  local job = redis.call('HMGET', key, 'state', 'lease', 'cancel', 'version', 'heard', 'recheck')
   local token, held = read_lease(job[2])
   local is_newer = (tonumber(job[4]) or 0) > tonumber(ARGV[i + 8])
   if not token or token ~= tonumber(ARGV[i + 1]) or is_newer or (not OPEN[job[1]] and job[1] ~= state) then
@@ -19,7 +19,10 @@ for i = 4, #ARGV, 9 do
     if state ~= 'QUEUED' and not keep_body then redis.call('DEL', body_key(id)) end
     -- a cancel that came while the holder worked must not wait for the countdown
     local unseen = job[3] and OPEN[state] and ARGV[i + 6] == '0'
-    schedule(id, unseen and now or now + tonumber(ARGV[i + 4]))
+    local at = unseen and now or now + tonumber(ARGV[i + 4])
+    -- nor must what was announced meanwhile; only `begin` clears it, so that a repeated write finds it too
+    if job[6] and (state == 'PENDING' or state == 'RUNNING') then at = math.min(at, math.max(now, tonumber(job[5]))) end
+    schedule(id, at)
     if ARGV[i + 7] ~= '' then redis.call('PUBLISH', prefix .. 'notice:' .. id, ARGV[i + 7]) end
     reply[#reply + 1] = 1
   end
