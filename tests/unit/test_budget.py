@@ -14,6 +14,7 @@ from tasks_bridge.errors import (
     ApiTimeout,
     BadRequest,
     BridgeError,
+    Conflict,
     InvalidRequest,
     NotFound,
     PermissionDenied,
@@ -23,13 +24,14 @@ from tasks_bridge.errors import (
 from tasks_bridge.inline import run_inline
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.order import parse_order
-from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
+from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState, RecordedError
 from tasks_bridge.settings import Settings
 from tasks_bridge.steps import (
     Action,
     Step,
     View,
     after_cancel,
+    after_lookup,
     after_query,
     after_submit,
     failure,
@@ -270,6 +272,7 @@ def test_what_a_job_has_cost_is_what_bytespike_says(remote: RemoteTask | None, c
     assert record.cost == cost
 
 
+REFUSAL = RecordedError(name="PermissionDenied", args=["", 403, "permission_denied", None])
 ACCEPTED: dict[str, Any] = {"remote": task().to_json(), "submitted_at": START}
 
 
@@ -278,8 +281,8 @@ ACCEPTED: dict[str, Any] = {"remote": task().to_json(), "submitted_at": START}
     [
         (lambda: after_submit(view(), BadRequest("", 400, "invalid_param")), 0),
         (lambda: after_submit(view(), PermissionDenied("", 403, "permission_denied")), 0),
-        (lambda: after_submit(view(sent=True), BadRequest("", 400, "invalid_param")), 0),
-        (lambda: after_submit(view(sent=True), PermissionDenied("", 403, "permission_denied")), None),
+        (lambda: after_submit(view(sent=True), Conflict("", 409, "duplicate_out_task_id")), None),
+        (lambda: after_lookup(view(sent=True, refusal=REFUSAL), NotFound("", 404, "task_not_found")), 0),
         (lambda: after_query(view(JobState.RUNNING, **ACCEPTED), BadRequest("", 400, "invalid_param")), None),
         (
             lambda: after_query(
