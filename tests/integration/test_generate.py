@@ -257,7 +257,8 @@ def test_the_result_shows_the_remote_state_all_along(lab: Lab) -> None:
     infos: dict[str, Any] = {}
 
     def look() -> bool:
-        state, info = result.state, result.info
+        meta = lab.app.backend.get_task_meta(result.id, cache=False)  # one read for both
+        state, info = meta["status"], meta["result"]
         if not seen or seen[-1] != state:
             seen.append(state)
         if isinstance(info, dict):
