@@ -50,12 +50,21 @@ class Order:
         self.label = label
         self.max_credits = None if max_credits is None else float(max_credits)
 
-    def body(self, job_id: str) -> bytes:
+    def body(self, job_id: str, callback_url: str | None = None) -> bytes:
         """The submit request's bytes. Raises InvalidRequest."""
-        return submit_body(self.model, self.params, out_task_id=job_id)
+        return submit_body(self.model, self.params, out_task_id=job_id, callback_url=callback_url)
 
     def record(self, body: bytes, settings: Settings, *, now: float, delay_s: float) -> JobRecord:
-        """The job's first record."""
+        """
+        The job's first record.
+
+        Args:
+            body: Without the callback's URL, for that may be another at the next deployment, and the job still the
+                same.
+            settings: What the call leaves open.
+            now: The store's time.
+            delay_s: Seconds until the submit.
+        """
         return JobRecord(
             version=RECORD_VERSION,
             model=self.model,

@@ -128,6 +128,8 @@ class JobRecord(BaseModel):
     """On whose budget it goes. No part of the request, like the next: the same id with another is the same job."""
     max_credits: float | None = None
     """The most that it may cost."""
+    has_callback: bool = False
+    """Whether ByteSpike was asked to call when it ends."""
     options: dict[str, Any] = {}
     """Celery's message options (links, chain, chord, queue, headers, …), to publish the task again unchanged."""
     remote: dict[str, Any] | None = None

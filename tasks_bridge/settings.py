@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 DEFAULT_KEY: Final = "default"
 """Alias of the key in ``BYTESPIKE_API_KEY``."""
+
+HTTPS_PORT: Final = 443
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Credits = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -84,6 +88,9 @@ class Settings(BaseSettings):
     needs it says so."""
     secret_key_fallbacks: list[SecretStr] = []
     """Secret keys of the past, as JSON: what they signed is still valid, nothing new is signed with them."""
+    callback_base_url: str | None = None
+    """Public address under which the view that calls `callbacks.receive` is reached; ByteSpike is given it, and a token
+    for the job, with every submit. Needs `secret_key`. Default: no callbacks."""
     alarm: bool = True
     """False for workers that must neither wake nor poll jobs."""
 
@@ -93,6 +100,9 @@ class Settings(BaseSettings):
     """Shortest countdown. Source: the /tasks/query page, "Polling cadence"."""
     poll_max_s: Seconds = 30.0
     """Longest countdown: bounds the lag behind an estimate that is far too high."""
+    callback_poll_factor: float = Field(default=4.0, ge=1, le=100)
+    """How much longer the countdowns of jobs are that ByteSpike was asked to call back for. They never end: whether a
+    callback comes at all is not documented (contract, section 14)."""
     poll_batch: int = Field(default=100, ge=1, le=1000)
     """Most jobs that one `poll` message names."""
     tick_s: Seconds = 0.25
@@ -164,6 +174,14 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value.rstrip("/")
 
+    @field_validator("callback_base_url")
+    @classmethod
+    def _check_callback_base_url(cls, value: str | None) -> str | None:
+        if value is not None and (not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value) or _host(value) is None):
+            msg = "must be an https URL without user, query and fragment"
+            raise ValueError(msg)
+        return None if value is None else value.rstrip("/")
+
     @field_validator("api_keys")
     @classmethod
     def _check_aliases(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -192,12 +210,32 @@ class Settings(BaseSettings):
             if getattr(self, low) > getattr(self, high):
                 msg = f"{low} must not be above {high}"
                 raise ValueError(msg)
+        if self.callback_base_url is not None:
+            self._check_callbacks(self.callback_base_url)
         if self.api_key is not None and DEFAULT_KEY in self.api_keys:
             msg = (
                 f"the alias '{DEFAULT_KEY}' is the key in BYTESPIKE_API_KEY; it can't be in BYTESPIKE_API_KEYS as well"
             )
             raise ValueError(msg)
         return self
+
+    def _check_callbacks(self, url: str) -> None:
+        """
+        Refuse what ByteSpike can hardly reach.
+
+        Source: contract, section 14 (callback URL rules): HTTPS on port 443, a public host.
+        """
+        if self.secret_key is None:
+            msg = "callback_base_url needs TASKS_BRIDGE_SECRET_KEY, to sign the URLs with"
+            raise ValueError(msg)
+        # in development: a sandbox on this machine calls back on this machine
+        is_local = _is_loopback(_host(url)) and _is_loopback(_host(self.base_url))
+        parts = urlsplit(url)
+        if not is_local and not (
+            parts.scheme == "https" and parts.port in (None, HTTPS_PORT) and _is_public(_host(url))
+        ):
+            msg = "callback_base_url must be an https URL on port 443 of a public host"
+            raise ValueError(msg)
 
     @property
     def keys(self) -> dict[str, SecretStr]:
@@ -249,6 +287,35 @@ class Settings(BaseSettings):
     def backend(self) -> str:
         """The result backend's URL, credentials included."""
         return (self.result_backend or self.redis_url).get_secret_value()
+
+
+def _host(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname if parts.port != 0 else None
+    except ValueError:  # a port that is no number, brackets that don't match
+        return None
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_loopback(host: str | None) -> bool:
+    address = _address(host or "")
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _is_public(host: str | None) -> bool:
+    """Whether *host* may be reached from outside, as far as its name tells."""
+    address = _address(host or "")
+    if address is not None:
+        return address.is_global
+    name = (host or "").rstrip(".")
+    return "." in name and not name.endswith((".localhost", ".local", ".internal"))
 
 
 def _refuse_unknown_names(environment: Mapping[str, str]) -> None:

@@ -122,7 +122,7 @@ class View:
             poll_max_s=self.settings.poll_max_s,
             random=self.random,
         )
-        return self.until_deadline(wanted)
+        return self.until_deadline(wanted * (self.settings.callback_poll_factor if self.record.has_callback else 1))
 
     def backoff_s(self, attempt: int) -> float:
         """Until the next try after the *attempt*-th failure in a row."""

@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from tasks_bridge import facts
 from tasks_bridge.attend import attend
 from tasks_bridge.bridge import bridge_of
+from tasks_bridge.callbacks import callback_url_if_on
 from tasks_bridge.errors import ApiError, BridgeError, InvalidRequest, JobConflict, JobError, StoreError
 from tasks_bridge.events import GENERATE, POLL
 from tasks_bridge.finish import OutcomesOnly, abandoned, finish, finished
@@ -105,6 +106,7 @@ class Generate(Task):
             submit_by=submit_by(options.pop("expires", None), now, app.timezone),
             options=freeze(app, _with_parent(app, options)),
         )
+        record, body = _with_callback(bridge, order, job_id, record, body)
         lease_s = bridge.settings.lease_s
         known = bridge.store.register(job_id, record, body, delay_s=delay_s or lease_s, published=not delay_s)
         if not known.is_new:
@@ -289,7 +291,16 @@ def _adopt(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, 
     now = bridge.store.now()
     record = order.record(body, bridge.settings, now=now, delay_s=0.0)
     record = record.but(options=freeze(bridge.app, {k: v for k, v in options.items() if v}))
+    record, body = _with_callback(bridge, order, job_id, record, body)
     bridge.store.register(job_id, record, body, delay_s=bridge.settings.lease_s, published=True)
+
+
+def _with_callback(
+    bridge: Bridge, order: Order, job_id: str, record: JobRecord, body: bytes
+) -> tuple[JobRecord, bytes]:
+    """The record and the bytes of a job that ByteSpike is to call back for, if callbacks are on."""
+    url = callback_url_if_on(bridge.settings, job_id)
+    return (record, body) if url is None else (record.but(has_callback=True), order.body(job_id, url))
 
 
 def _report_queued(bridge: Bridge, job_id: str, record: JobRecord, now: float) -> None:

@@ -182,3 +182,59 @@ def test_the_secret_key_comes_first_and_what_needs_it_says_so(monkeypatch: pytes
     assert Settings().secret_keys == ["n" * 32, "o" * 32]
     assert "nnn" not in repr(Settings())
     assert "ooo" not in repr(Settings())
+
+
+SECRET_KEY = SecretStr("k" * 32)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://shop.example.com",
+        "https://shop.example.com:443/bytespike/",
+        "https://8.8.8.8/hook",
+        "https://[2606:4700::1111]/hook",
+    ],
+)
+def test_callbacks_go_to_public_https_addresses(url: str) -> None:
+    settings = Settings(callback_base_url=url, secret_key=SECRET_KEY)
+
+    assert settings.callback_base_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://shop.example.com",
+        "https://shop.example.com:8443",
+        "https://localhost/hook",
+        "https://shop/hook",
+        "https://shop.local",
+        "https://shop.internal.",
+        "https://10.0.0.7/hook",
+        "https://[::1]/hook",
+        "https://me:hunter2@shop.example.com",
+        "https://shop.example.com/?token=hunter2",
+        "https://shop.example.com#x",
+        "https://shop.example.com:0",
+        "https://shop.example.com:port",
+        "https://[shop",
+        "https:///hook",
+        "shop.example.com",
+        "http://127.0.0.1:8000/hook",
+    ],
+)
+def test_an_address_that_bytespike_can_hardly_reach_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="callback_base_url") as caught:
+        Settings(callback_base_url=url, secret_key=SECRET_KEY)
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_in_development_the_sandbox_calls_back_on_the_same_machine() -> None:
+    Settings(callback_base_url="http://localhost:8000", base_url="http://127.0.0.1:8080", secret_key=SECRET_KEY)
+
+
+def test_an_address_for_callbacks_needs_a_secret_key() -> None:
+    with pytest.raises(SettingsError, match="needs TASKS_BRIDGE_SECRET_KEY"):
+        Settings(callback_base_url="https://shop.example.com")

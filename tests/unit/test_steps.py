@@ -494,3 +494,12 @@ def test_while_the_key_is_refused_the_look_is_repeated_slowly(error: BridgeError
 
 def test_a_conflict_is_final_because_the_same_bytes_never_conflict_with_themselves() -> None:
     assert after_submit(view(QUEUED, sent=True), Conflict("", 409, "duplicate_out_task_id")).state is JobState.FAILED
+
+
+def test_a_job_with_a_callback_is_polled_at_a_slower_pace_and_never_past_its_deadline() -> None:
+    task = RemoteTask(task_id="t", status="running", estimated_seconds=60)
+    plain = after_query(view(RUNNING, submitted_at=START), task)
+    called = after_query(view(RUNNING, submitted_at=START, has_callback=True), task)
+    last = after_query(view(RUNNING, now=DEADLINE + 290, submitted_at=START, has_callback=True), task)
+
+    assert (plain.delay_s, called.delay_s, last.delay_s) == (10, 40, 10)
