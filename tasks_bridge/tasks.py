@@ -160,6 +160,7 @@ class Poll(Task):
     ignore_result = True
     send_events = False  # monitors show jobs, and would show little else
     acks_late = False
+    throws = (StoreError,)  # Redis is away: the alarm says so once, and the jobs stay due
     abstract = True
 
     def apply_async(  # type: ignore[override]  # it writes a due time, there is no message and no result
