@@ -199,7 +199,7 @@ def test_celery_hands_a_pydantic_task_the_object(data: dict[str, Any], strict: b
     app = Celery(set_as_current=False)
     received: list[object] = []
 
-    @app.task(pydantic=True, pydantic_strict=strict)
+    @app.task(shared=False, pydantic=True, pydantic_strict=strict)
     def publish(video: RemoteTask, user_id: int) -> None:
         received.append(video)
 
@@ -212,7 +212,7 @@ def test_celery_hands_a_pydantic_task_the_object(data: dict[str, Any], strict: b
 def test_a_celery_task_may_return_the_object() -> None:
     app = Celery(set_as_current=False)
 
-    @app.task(pydantic=True)
+    @app.task(shared=False, pydantic=True)
     def pass_on(video: RemoteTask) -> RemoteTask:
         return video
 
