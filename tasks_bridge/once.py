@@ -84,6 +84,8 @@ def once(body: Callable[P, R]) -> Callable[P, R]:
             store.client.set(done_key, kombu_json.dumps(kept), px=int(bridge.settings.result_ttl_s * 1000))
         return value
 
+    # Celery tells the forms of an errback by its arguments, and doesn't look through wrappers
+    run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
     return run
 
 

@@ -48,6 +48,12 @@ def returns_nothing(note: str) -> None:
     BODIES.append(note)
 
 
+@shared_task
+@once
+def told_by_id(job_id: str) -> None:
+    BODIES.append(job_id)
+
+
 @pytest.fixture(autouse=True)
 def no_bodies() -> None:
     BODIES.clear()
@@ -159,3 +165,10 @@ def test_what_is_remembered_expires_with_the_job(lab: Lab) -> None:
 
     assert 0 < client.pttl(key) <= lab.settings.result_ttl_s * 1000
     assert list(client.scan_iter(f"*once-lock*{task_id}")) == []
+
+
+def test_an_errback_that_takes_the_id_alone_is_called_with_the_id(lab: Lab) -> None:
+    result = lab.submit({"outcome": "failed"}, link_error=told_by_id.s())
+
+    eventually(lambda: BODIES, "the errback to run")
+    assert tuple(BODIES) == (result.id,)
