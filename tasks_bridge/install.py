@@ -29,7 +29,8 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     Let *app* run jobs: call it where the app is made, in the web process and in the worker alike.
 
     It adds the alarm to the app's workers, makes `revoke` cancel jobs, and where the app has no broker or result
-    backend of its own, sets them from the settings. Nothing is connected to yet.
+    backend of its own, sets them from the settings. Nothing is connected to yet. All else is left as the app has it,
+    such as ``accept_content``: jobs need ``"json"`` in it, and nobody should have ``"pickle"`` without need.
 
     Args:
         app: The Celery app, before its worker starts.
