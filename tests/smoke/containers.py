@@ -46,11 +46,13 @@ _CONTEXT = (
     "tests/smoke",
 )
 
-# The main process of a container is number 1, and what the engine runs beside it has no parent in there.
+# The main process of a container is number 1, and what the engine runs beside it has no parent in there. A dead child
+# stays as a zombie until the main process collects it.
 _KILL_A_CHILD = """
 import os, signal
 for entry in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
-    if open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()[1] == "1":
+    state, parent = open(f"/proc/{entry}/stat").read().rsplit(")", 1)[1].split()[:2]
+    if parent == "1" and state != "Z":
         os.kill(int(entry), signal.%s)
         break
 else:
