@@ -14,7 +14,7 @@ READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo test lint types bench constraints build clean broken
+.PHONY: help demo test lint types bench soak constraints build clean broken
 
 help: ## print this list
 	@echo "make TARGET, with TARGET one of:"
@@ -36,6 +36,9 @@ types: $(READY) ## check types
 
 bench: $(READY) ## measure speed and size (minutes)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY) ## thousands of jobs while everything fails, and balanced books in the end (minutes)
+	@$(BIN)/python -m soak --jobs 2000 --seed 7 $(ARGS)
 
 build: $(READY) ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .

@@ -24,6 +24,7 @@ def test_the_books_balance_after_a_short_chaos(tmp_path: Path):
         capture_output=True,
         text=True,
         timeout=115,
+        check=False,
     )
 
     assert run.returncode == 0, f"expected balanced books\n{run.stdout[-20_000:]}\n{run.stderr[-5_000:]}"
