@@ -17,6 +17,7 @@ from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
+from tasks_bridge.store import sentinel
 from tasks_bridge.store.redis import RedisStore, connect
 
 if TYPE_CHECKING:
@@ -60,19 +61,34 @@ class Bridge:
         return Budget(self.store, self.settings)
 
     def configure(self, conf: Any) -> None:
-        """Give the app's configuration a broker and a result backend, where it has none of its own."""
+        """
+        Give the app's configuration a broker and a result backend, where it has none of its own.
+
+        Raises:
+            SettingsError: The address of Sentinels among them is wrong.
+        """
         redis_url = self._redis_url(conf)
-        for name, wanted in (
-            ("broker_url", self.settings.broker_url),
-            ("result_backend", self.settings.result_backend),
+        for name, options, wanted in (
+            ("broker_url", "broker_transport_options", self.settings.broker_url),
+            ("result_backend", "result_backend_transport_options", self.settings.result_backend),
         ):
             if not getattr(conf, name):
                 conf[name] = wanted.get_secret_value() if wanted else redis_url
+            if conf[name].startswith(sentinel.SCHEME) and "?" in conf[name]:
+                # the query is ours: Celery and kombu want its content elsewhere
+                address = sentinel.SentinelAddress.parse(conf[name])
+                conf[options] = {**address.transport_options, **(conf[options] or {})}
+                conf[name] = address.plain_url
 
     def _redis_url(self, conf: Any) -> str:
         """Where the settings say; if they don't, where the app has its results or else its messages."""
         if "redis_url" not in self.settings.model_fields_set:
-            for url in (conf.result_backend, conf.broker_url):
+            for url, options in (
+                (conf.result_backend, conf.result_backend_transport_options),
+                (conf.broker_url, conf.broker_transport_options),
+            ):
+                if url and url.startswith(sentinel.SCHEME):
+                    return url if "?" in url else sentinel.sentinel_url(url, options)
                 if url and url.startswith(_REDIS_SCHEMES):
                     return str(url).replace("redis+socket://", "unix://").replace("socket://", "unix://")
         return self.settings.redis_url.get_secret_value()

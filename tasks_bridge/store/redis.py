@@ -36,9 +36,11 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from tasks_bridge.errors import SettingsError, StoreError
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
+from tasks_bridge.store import sentinel
 from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
 
 if TYPE_CHECKING:
@@ -75,18 +77,20 @@ def connect(url: str) -> redis.Redis:
     Raises:
         SettingsError: *url* is not a Redis URL.
     """
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": COMMAND_TIMEOUT_S,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+        "health_check_interval": 30,
+    }
+    if url.startswith(sentinel.SCHEME):
+        return sentinel.SentinelAddress.parse(url).client(**options)
     try:
-        return redis.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=COMMAND_TIMEOUT_S,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
-            health_check_interval=30,
-        )
+        return redis.Redis.from_url(url, **options)
     except ValueError:
         # from None: the cause quotes the URL, password included
         raise SettingsError(
-            "TASKS_BRIDGE_REDIS_URL is not a Redis URL: it must start with redis://, rediss:// or unix://"
+            "TASKS_BRIDGE_REDIS_URL is not a Redis URL: it must start with redis://, rediss://, unix:// or sentinel://"
         ) from None
 
 
@@ -132,7 +136,10 @@ class RedisStore:
     @property
     def address(self) -> str:
         """Where the data is, without credentials."""
-        options = self._redis.connection_pool.connection_kwargs
+        pool = self._redis.connection_pool
+        options = pool.connection_kwargs
+        if isinstance(pool, SentinelConnectionPool):
+            return f"the master {pool.service_name}/{options.get('db') or 0}"
         where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
         return f"{where}/{options.get('db') or 0}"
 
