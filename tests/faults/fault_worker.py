@@ -1,0 +1,40 @@
+"""
+The worker's end of `smoke_app`, with what a test wants to be different about it, told by environment variables.
+
+``FAULTS_COMMAND_TIMEOUT_S``: how long a command to Redis may take. ``FAULTS_CLOCK_S``: what this machine's clock is
+wrong by; ``FAULTS_CLOCK_JUMP_S``: by how much it jumps, back and forth. ``FAULTS_RECORD_VERSION``: the version that
+this worker writes and knows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+_true_time = time.time
+_skew_s = float(os.environ.get("FAULTS_CLOCK_S", "0"))
+_jump_s = float(os.environ.get("FAULTS_CLOCK_JUMP_S", "0"))
+
+
+def _wrong_time() -> float:
+    now = _true_time()
+    return now + _skew_s + (_jump_s if int(now) % 2 else 0.0)
+
+
+if _skew_s or _jump_s:
+    time.time = _wrong_time
+
+import tasks_bridge.store.redis as redis_store  # noqa: E402 - the clock first
+from tasks_bridge import order  # noqa: E402
+from tasks_bridge.bridge import bridge_of  # noqa: E402
+from tests.smoke.smoke_app import make_app  # noqa: E402
+
+if "FAULTS_COMMAND_TIMEOUT_S" in os.environ:
+    redis_store.COMMAND_TIMEOUT_S = float(os.environ["FAULTS_COMMAND_TIMEOUT_S"])  # type: ignore[misc]
+
+app = make_app()
+
+if "FAULTS_RECORD_VERSION" in os.environ:
+    version = int(os.environ["FAULTS_RECORD_VERSION"])
+    order.RECORD_VERSION = version  # type: ignore[attr-defined]
+    bridge_of(app).store._version = version

@@ -1,0 +1,239 @@
+"""
+ByteSpike fails in every documented way, and some others: no job is lost, paid for twice or asked for too often.
+
+The jobs of the tables run side by side: most of their time is waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks_bridge import JobState
+from tasks_bridge.embedded import EmbeddedRedis
+from tasks_bridge.gate import FAILURES
+from tests.faults.stage import PACE, Stage
+from tests.integration.lab import Lab, calls, eventually
+from tests.smoke.processes import Reaper
+from tests.smoke.scene import Scene
+
+TRANSIENT: dict[str, dict[str, Any]] = {
+    "400 from a proxy": {"kind": "status", "status": 400, "code": ""},
+    "403 from a proxy": {"kind": "status", "status": 403, "code": ""},
+    "404 from a proxy": {"kind": "status", "status": 404, "code": ""},
+    "401 invalid_api_key": {"kind": "status", "status": 401, "code": "invalid_api_key"},
+    "402 insufficient_balance": {"kind": "status", "status": 402, "code": "insufficient_balance"},
+    "402 quota_exceeded": {"kind": "status", "status": 402, "code": "quota_exceeded"},
+    "403 permission_denied": {"kind": "status", "status": 403, "code": "permission_denied"},
+    "404 task_not_found": {"kind": "status", "status": 404, "code": "task_not_found"},
+}
+ANYWHERE: dict[str, dict[str, Any]] = {
+    "429 rate_limit_exceeded": {"kind": "status", "status": 429, "retry_after_s": 1},
+    "429 concurrency_limit": {"kind": "status", "status": 429, "code": "concurrency_limit"},
+    "500 internal_error": {"kind": "status", "status": 500, "code": "internal_error"},
+    "502": {"kind": "status", "status": 502},
+    "503 service_unavailable": {"kind": "status", "status": 503, "code": "service_unavailable"},
+    "504": {"kind": "status", "status": 504, "work_done": True},
+    "no connection": {"kind": "refused"},
+    "no answer": {"kind": "lost_response"},
+    "slow": {"kind": "slow", "delay_s": 0.7},
+    "hanging": {"kind": "hang"},
+    "half an answer": {"kind": "half_close"},
+    "garbage": {"kind": "garbage"},
+    "wrong content type": {"kind": "wrong_content_type"},
+}
+ON_QUERY = {**TRANSIENT, **ANYWHERE}
+FATAL_ON_SUBMIT = (
+    (400, "invalid_param", "BadRequest"),
+    (400, "unsupported_model", "BadRequest"),
+    (400, "duplicate_out_task_id", "Conflict"),
+    (401, "invalid_api_key", "AuthenticationError"),
+    (402, "insufficient_balance", "InsufficientBalance"),
+    (402, "quota_exceeded", "InsufficientBalance"),
+    (403, "permission_denied", "PermissionDenied"),
+    (403, "model_not_in_group", "PermissionDenied"),
+    (404, "model_not_found", "BadRequest"),
+    (404, "not_found", "NotFound"),
+    (409, "duplicate_out_task_id", "Conflict"),
+    (413, "request_entity_too_large", "BadRequest"),
+    (422, "invalid_param", "BadRequest"),
+    (451, "content_policy_violation", "BadRequest"),
+)
+
+
+@pytest.fixture(scope="module")
+def server(bare_environment: None, directory: Path) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(directory=directory / "redis") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stage(server: EmbeddedRedis, directory: Path, reaper: Reaper) -> Iterator[Stage]:
+    with Stage(directory, reaper, server.url, not_found_grace_s=5, rate_limit_max_s=2) as stage:
+        started = [stage.new_worker("--concurrency", "2") for _ in range(2)]
+        for worker in started:
+            worker.ready()
+        stage.scene.workers += started
+        yield stage
+
+
+def test_every_documented_error_and_every_bad_answer_to_a_query_or_a_submit_delays_its_job_and_no_more(scene: Scene):
+    results = {}
+    for place, faults in (("query", ON_QUERY), ("submit", ANYWHERE)):
+        for name, fault in faults.items():
+            script = {"duration_s": 0.5, "faults": [{"on": place, **fault, "times": 2}]}
+            results[place, name] = scene.submit(script)
+
+    scene.assert_completed_once(*results.values())
+
+    tasks = {task["out_task_id"]: task for task in scene.sandbox.tasks()}
+    asked = {why: (tasks[result.id]["submits"], tasks[result.id]["queries"]) for why, result in results.items()}
+    assert all(submits <= 3 and queries <= 8 for submits, queries in asked.values()), f"too many requests: {asked}"
+
+
+def test_every_refusal_of_a_submit_ends_its_job_with_that_error_and_nothing_is_made(scene: Scene):
+    results = [
+        scene.submit({"faults": [{"on": "submit", "kind": "status", "status": status, "code": code}]})
+        for status, code, _ in FATAL_ON_SUBMIT
+    ]
+
+    scene.wait_for_end(*results)
+    failed = scene.wait_for_calls("failed", len(results))
+
+    errors = {call["job"]: call["error"] for call in failed}
+    found = tuple((*why[:2], errors[result.id]) for result, why in zip(results, FATAL_ON_SUBMIT, strict=True))
+    assert found == FATAL_ON_SUBMIT
+    assert scene.sandbox.tasks() == []
+
+
+def test_a_service_that_is_down_for_a_while_delays_jobs_and_loses_none(scene: Scene):
+    running = [scene.submit({"duration_s": 0.5 + 0.1 * number}) for number in range(6)]
+    scene.wait_for_request("submit", 3)
+    scene.sandbox.fail("down", for_s=4)
+    waiting = [scene.submit({"duration_s": 0.5}) for _ in range(6)]
+
+    scene.assert_completed_once(*running, *waiting)
+    assert max(task["submits"] for task in scene.sandbox.tasks()) <= 2
+
+
+def test_two_workers_with_200_waiting_jobs_ask_a_closed_service_about_once_per_probe_interval(scene: Scene):
+    results = [scene.submit({"duration_s": 1}, link=[], link_error=[]) for _ in range(200)]
+    scene.wait_for_request("submit", 200)
+    outage_s = 7.0
+    scene.sandbox.fail("status", status=503, for_s=outage_s)
+    begun = time.monotonic()
+    hits = []
+
+    while time.monotonic() < begun + outage_s - 0.5:
+        hits.append((time.monotonic() - begun, sum(scene.sandbox.stats()["requests"].values())))
+        time.sleep(0.1)
+
+    settled = [(at, count) for at, count in hits if at > 3]
+    seconds = settled[-1][0] - settled[0][0]
+    probes = settled[-1][1] - settled[0][1]
+    at_once = next(count for at, count in hits if at > 2) - hits[0][1]
+    assert 1 <= probes <= seconds / PACE["breaker_max_s"] + 2, f"expected about a probe a second, got {hits}"
+    assert at_once <= FAILURES + 2 * 100 + 4, f"what is on its way when the circuit opens is bounded: {hits}"
+    scene.wait_for_end(*results)
+    assert {scene.state(result) for result in results} == {"SUCCESS"}
+    assert len(scene.sandbox.tasks()) == 200
+    assert scene.sandbox.stats()["duplicate_submits"] == 0
+
+
+def test_an_answer_that_comes_after_another_worker_has_seen_the_end_changes_nothing(scene: Scene, stage: Stage):
+    """A worker stands still with its query under way, another takes over, and then the first goes on."""
+    slow = {"on": "query", "kind": "slow", "delay_s": 0.9}
+    result = scene.submit({"duration_s": 1.2, "pending_s": 0, "faults": [slow]})
+    scene.wait_for_request("query")
+    pids = stage.workers[0].processes()
+    other = stage.workers[1]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        scene.wait_until(lambda: scene.state(result) == "SUCCESS", f"{other.name()} to end the job alone")
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+    scene.assert_completed_once(result)
+
+
+class Confused(BaseHTTPRequestHandler):
+    """A service whose replicas disagree: an older status comes after a newer one."""
+
+    STATUSES = ("running", "pending", "running", "queued", "pending", "completed")
+    seen: list[str] = []  # noqa: RUF012 - emptied by the test
+    asked_for: list[str] = []  # noqa: RUF012 - likewise
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length) or b"{}")
+        status = "pending"
+        if self.path.endswith("/submit"):
+            self.asked_for.append(body["out_task_id"])
+        else:
+            status = self.STATUSES[min(len(self.seen), len(self.STATUSES) - 1)]
+            self.seen.append(status)
+        output = [{"url": "http://127.0.0.1/1.png"}] if status == "completed" else None
+        task = {"task_id": "task_1", "out_task_id": self.asked_for[-1], "status": status, "estimated_seconds": 1}
+        answer = json.dumps({**task, "output": output}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST  # noqa: N815 - the name that the base class calls
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing to say."""
+
+
+@pytest.fixture
+def confused_url() -> Iterator[str]:
+    Confused.seen.clear()
+    Confused.asked_for.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Confused) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_older_status_after_a_newer_one_takes_nothing_back(redis_url: str, confused_url: str):
+    lab = Lab(redis_url, Elsewhere(confused_url))  # type: ignore[arg-type]
+    seen: list[JobState] = []
+    with lab.current(), lab.worker():
+        result = lab.submit()
+
+        def is_over() -> bool:
+            seen.append(lab.job(result).status)
+            return seen[-1].is_terminal
+
+        eventually(is_over, "the job to end")
+        lab.ended(result)
+        eventually(lambda: calls(result.id, "publish"), "the callback")
+
+    order = [JobState.QUEUED, JobState.PENDING, JobState.RUNNING, JobState.COMPLETED]
+    assert seen == sorted(seen, key=order.index), "the state should only go forward"
+    assert seen[-1] is JobState.COMPLETED
+    assert len(calls(result.id, "publish")) == 1
+    assert len(Confused.asked_for) == 1
+    assert Confused.seen == list(Confused.STATUSES)
+
+
+class Elsewhere:
+    """In the place of a sandbox: an address is all that a lab needs of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
