@@ -34,6 +34,7 @@ from tests.smoke.scene import Scene
 
 API_KEY = "sk-byts-smoke-0123456789"
 ENGINE = pytest.StashKey[docker.DockerClient | None]()
+NODES = pytest.StashKey[str]()
 QUEUES = ("celery", "tasks_bridge", "callbacks")
 BROKERS = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
@@ -52,23 +53,28 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
     """
     Choose the nodes before the first test: building an image may take longer than a test is allowed to.
     """
-    if not any(item.path.is_relative_to(Path(__file__).parent) for item in items):
-        return []
+    if not any("engine" in getattr(item, "fixturenames", ()) for item in session.items):
+        return
     choice = os.environ.get("TESTS_NODES")
-    try:
-        client = None if choice == "processes" else containers.prepare()
-    except containers.EngineUnusable as error:
-        if choice == "containers":
-            raise
-        client, why = None, str(error)
-    else:
-        why = f"TESTS_NODES={choice}" if choice else ""
-    config.stash[ENGINE] = client
-    return [f"smoke nodes: {'containers' if client else 'processes'}{f' ({why})' if why else ''}"]
+    client, why = None, f"TESTS_NODES={choice}"
+    if choice != "processes":
+        try:
+            client = containers.prepare()
+        except containers.EngineUnusable as error:
+            if choice == "containers":
+                raise pytest.UsageError(f"TESTS_NODES=containers, but {error}") from None
+            why = str(error)
+    session.config.stash[ENGINE] = client
+    session.config.stash[NODES] = "containers" if client else f"processes ({why})"
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    return [f"smoke nodes: {config.stash[NODES]}"] if NODES in config.stash else []
 
 
 @pytest.fixture(scope="session")
