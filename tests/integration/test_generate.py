@@ -661,6 +661,7 @@ def test_monitors_see_a_cancelled_job_as_revoked(lab: Lab) -> None:
 def test_neither_key_nor_prompt_stay_behind(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     client, ours = lab.bridge.store.client, lab.settings.namespace.encode()
+    client.config_set("rdbcompression", "no")  # DUMP would compress, and nothing be found in it
 
     def everything() -> bytes:
         # not the jobs and queues of other tests, some of which were left waiting with their prompts
