@@ -38,8 +38,11 @@ R = TypeVar("R")
 def make_app(settings: Settings) -> Celery:
     """The app, in the workers and in the process that starts the jobs alike."""
     app = Celery("soak", broker=settings.broker, backend=settings.backend)
-    # kombu's lock on redelivery outlives a worker killed while it holds it: five minutes by default
-    redelivery = {"visibility_timeout": VISIBILITY_S, "unacked_mutex_expire": VISIBILITY_S}
+    redelivery = {
+        "visibility_timeout": VISIBILITY_S,
+        "unacked_restore_throttle": 1,  # look for such messages every 10 s; kombu's own 10 makes that every 100 s
+        "unacked_mutex_expire": VISIBILITY_S,  # of the lock that a worker killed meanwhile leaves behind; else 300 s
+    }
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

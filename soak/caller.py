@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 from celery import Celery, chain, chord
@@ -58,6 +58,11 @@ class Caller(threading.Thread):
                 self._repeat(act)
         except BaseException as error:  # noqa: BLE001 - shown by whoever waits for this thread
             self.error = error
+        finally:
+            # a chord's results follow its jobs by a subscription, and would look for Redis once more at their end
+            consumer = cast("Any", self._app.backend).result_consumer
+            consumer.subscribed_to.clear()
+            consumer.stop()
 
     def _repeat(self, act: Callable[[], None]) -> None:
         while True:
