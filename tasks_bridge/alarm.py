@@ -12,6 +12,7 @@ import threading
 from random import random
 from typing import TYPE_CHECKING, Any, Final
 
+import redis
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
@@ -121,7 +122,7 @@ class AlarmThread(threading.Thread):
         settings = self._bridge.settings
         try:
             wait_s = self._wake()
-        except (StoreError, OperationalError, OSError) as error:
+        except (StoreError, OperationalError, redis.RedisError, OSError) as error:
             if not self._in_trouble:
                 log.error("no job can be woken until this is over: %s", error)  # noqa: TRY400 - expected, no bug
             self._in_trouble = True
