@@ -14,7 +14,7 @@ READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo test lint types bench soak constraints build clean broken
+.PHONY: help demo test lint types mutants bench soak constraints build clean broken
 
 help: ## print this list
 	@echo "make TARGET, with TARGET one of:"
@@ -33,6 +33,9 @@ lint: $(READY) ## style, format and the direction of imports
 
 types: $(READY) ## check types
 	@$(BIN)/python -m mypy $(ARGS)
+
+mutants: $(READY) ## break the code on purpose and see whether the tests notice (an hour; ARGS=cadence for a part)
+	@$(BIN)/python tools/mutants.py $(ARGS)
 
 bench: $(READY) ## measure speed and size (minutes)
 	@$(BIN)/python -m benchmarks $(ARGS)

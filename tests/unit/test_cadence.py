@@ -90,3 +90,9 @@ def test_what_is_left_is_the_rest_of_the_estimate_then_a_tenth_of_the_time_taken
     assert eta_s(40, 60) == 20
     assert eta_s(120, 60) == 12
     assert eta_s(-5, None) == 35
+
+
+def test_progress_and_the_time_left_are_exact_in_the_first_second_and_before_it() -> None:
+    assert [progress(at, 10) for at in (-5, 0, 0.5)] == pytest.approx([0, 0, 0.045])
+    assert eta_s(0.5, 0.5) == 0.05
+    assert eta_s(-5, 10) == 15
