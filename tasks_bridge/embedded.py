@@ -105,6 +105,7 @@ class GuardedProcess:
         log: File for what the process prints.
         disposable: Directory to remove if this process dies without stopping the child.
         env: The child's whole environment, None for this process's own.
+        cwd: Where it runs, and leaves what it leaves when it crashes; None for where this process is.
     """
 
     def __init__(
@@ -114,12 +115,14 @@ class GuardedProcess:
         log: Path,
         disposable: Path | None = None,
         env: dict[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "guard", str(log), str(disposable or ""), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=env,
+            cwd=cwd,
             start_new_session=True,
         )
         assert self._guard.stdout is not None  # noqa: S101 - asked for above

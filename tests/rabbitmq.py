@@ -62,9 +62,11 @@ class RabbitMQ:
         environment = self._environment()
         # The name server of Erlang nodes, started here so that it ends here: a node would leave one behind.
         epmd = ["epmd", "-address", "127.0.0.1", "-port", environment["ERL_EPMD_PORT"]]
-        self._processes.append(GuardedProcess(epmd, log=self._directory / "epmd.log", env=environment))
+        self._processes.append(
+            GuardedProcess(epmd, log=self._directory / "epmd.log", env=environment, cwd=self._directory)
+        )
         log = self._directory / "server.log"
-        self._processes.append(GuardedProcess([self._server], log=log, env=environment))
+        self._processes.append(GuardedProcess([self._server], log=log, env=environment, cwd=self._directory))
         self._wait_until_ready(self._processes[-1], log)
 
     def _environment(self) -> dict[str, str]:
