@@ -99,3 +99,33 @@ def test_no_part_of_an_installed_app_shows_a_secret(app):
     shown = f"{settings!r} {settings} {bridge!r} {bridge.store!r} {bridge.store.client!r}"
     assert "very-secret" not in shown
     assert "hush" not in shown
+
+
+SENTINELS = "sentinel://:hush@one:26379;sentinel://two:26380/2"
+
+
+def test_sentinels_in_our_setting_are_told_to_celery_in_its_own_form(app):
+    bridge = install(app, Settings(redis_url=f"{SENTINELS}?master_name=jobs&sentinel_password=secret"))
+
+    options = {"master_name": "jobs", "sentinel_kwargs": {"password": "secret"}}
+    assert (app.conf.broker_url, app.conf.broker_transport_options) == (SENTINELS, options)
+    assert (app.conf.result_backend, app.conf.result_backend_transport_options) == (SENTINELS, options)
+    assert bridge.store.address == "the master jobs/2"
+
+
+def test_sentinels_in_celerys_form_are_where_the_jobs_are(app):
+    app.conf.update(result_backend=SENTINELS, result_backend_transport_options={"master_name": "jobs"})
+    bridge = install(app, Settings())
+
+    assert bridge.store.address == "the master jobs/2"
+    shown = f"{bridge.store!r} {bridge.store.client!r}"
+    assert "hush" not in shown
+
+
+def test_sentinels_without_a_masters_name_are_refused(app):
+    app.conf.update(result_backend=SENTINELS)
+    bridge = install(app, Settings())
+
+    with pytest.raises(SettingsError, match="master_name") as refused:
+        _ = bridge.store
+    assert "hush" not in str(refused.value)
