@@ -589,6 +589,18 @@ def test_one_who_finished_late_still_ends_a_job_that_nobody_began_since(store: S
     assert store.begin(["job"], Purpose.GENERATE, LEASE_S) == []
 
 
+def test_a_write_repeated_after_the_end_is_answered_as_before_and_changes_nothing(store: Store) -> None:
+    put(store, "job", JobState.COMPLETED, delay_s=0)
+    lease = begin(store, "job")
+    store.end(lease, ttl_s=60)
+
+    assert store.write(lease, JobState.COMPLETED, a_record(digest="other"), delay_s=0)
+    assert due_at(store, "job") is None
+    entry = store.get(["job"])[0]
+    assert entry is not None
+    assert entry.record == a_record()
+
+
 # -- cancel and touch -------------------------------------------------------------------------------------------------
 
 
@@ -867,6 +879,7 @@ def test_followers_hear_of_each_change_and_of_no_late_one(redis_store: RedisStor
         begin(redis_store, "job")
         redis_store.write(lease, JobState.FAILED, a_record(), delay_s=0, notice="late")
         holding = lease.__class__(**{name: getattr(lease, name) for name in lease.__slots__} | {"token": 2})
+        redis_store.write(holding, JobState.PENDING, a_record(), delay_s=0)  # without a notice
         redis_store.write(holding, JobState.PENDING, a_record(), delay_s=0, notice="accepted")
 
         message = followed.get_message(timeout=5)
