@@ -51,7 +51,7 @@ _PACE: Final[dict[str, Any]] = {
     "query_timeout_s": 2.0,
     "connect_timeout_s": 1.0,
     # a scripted 404 must be taken for a delay also by a job whose first query came after an outage
-    "not_found_grace_s": 40.0,
+    "not_found_grace_s": 25.0,
     # one period for the whole run, whenever it begins
     "spend_period_s": FOR_EVER_S,
 }
