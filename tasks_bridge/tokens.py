@@ -83,9 +83,12 @@ def verify(secrets: str | Sequence[str], purpose: TokenPurpose, token: str, *, n
     fits = [hmac.compare_digest(_mac(secret, purpose, content).encode(), given) for secret in _listed(secrets)]
     if not any(fits):
         raise InvalidToken
-    # from here on it is our own text
-    version, expiry, job_id = content.split(_SEPARATOR)
-    if version != _VERSION or (expiry and now >= int(expiry)):
+    # from here on it is our own text, if perhaps a newer version's
+    version, _, rest = content.partition(_SEPARATOR)
+    if version != _VERSION:
+        raise InvalidToken
+    expiry, _, job_id = rest.partition(_SEPARATOR)
+    if expiry and now >= int(expiry):
         raise InvalidToken
     return job_id
 

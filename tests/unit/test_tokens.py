@@ -116,8 +116,8 @@ def test_what_the_last_secret_signed_is_valid_until_that_is_dropped() -> None:
         verify([], TokenPurpose.CALLBACK, old, now=NOW)
 
 
-def test_another_version_of_the_format_is_refused() -> None:
-    content = "2~~job-1"
+@pytest.mark.parametrize("content", ["2~~job-1", "2~~job-1~more", "2"])
+def test_another_version_of_the_format_is_refused(content: str) -> None:
     mac = tokens._mac(SECRET, TokenPurpose.STATUS, content)
 
     refused(f"{content}~{mac}")
