@@ -17,6 +17,7 @@ from tasks_bridge.embedded import GuardedProcess, free_port
 # The packaged command on PATH may be a wrapper that insists on the system's user and folders.
 _SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server")
 _START_TIMEOUT_S = 60.0
+_PORT_TRIES = 3
 
 
 def find_rabbitmq() -> str | None:
@@ -38,14 +39,26 @@ class RabbitMQ:
         self._directory = directory
         self._port = free_port()
         self._processes: list[GuardedProcess] = []
-        self.url = f"amqp://guest:guest@127.0.0.1:{self._port}//"
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self._port}//"
 
     def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        for tries_left in reversed(range(_PORT_TRIES)):
+            try:
+                self._start()
+            except RuntimeError as error:
+                self.stop()
+                # it binds seconds after the port was found free
+                if not tries_left or "eaddrinuse" not in str(error):
+                    raise
+                self._port = free_port()
+            except BaseException:
+                self.stop()
+                raise
+            else:
+                break
         return self
 
     def __exit__(

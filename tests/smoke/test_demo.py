@@ -89,7 +89,10 @@ def read_until(stream_fd: int, pattern: bytes, *, timeout_s: float = 60) -> byte
     while not re.search(pattern, read):
         assert time.monotonic() < give_up_at, f"expected {pattern!r}, got {read!r}"
         if select.select([stream_fd], [], [], 0.2)[0]:
-            chunk = os.read(stream_fd, 65536)
+            try:
+                chunk = os.read(stream_fd, 65536)
+            except OSError:  # a terminal whose other end is closed
+                chunk = b""
             assert chunk, f"expected {pattern!r} before the end, got {read!r}"
             read += chunk
     return read
