@@ -137,6 +137,8 @@ def test_a_redis_killed_and_restarted_from_its_append_only_file_loses_no_job(cel
 
     celery_backend.kill()
     celery_backend.restart()
+    # as a process manager would: a connection that is refused at the wrong moment ends Celery's consumer
+    scene.start_worker("--concurrency", "2")
 
     scene.assert_completed_once(*results)
 
