@@ -144,13 +144,27 @@ def test_watch_in_json_is_a_line_for_each_change(bridge):
     assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["QUEUED", "COMPLETED"]
 
 
+def heed_ctrl_c() -> None:
+    """A shell starts what it puts into the background deaf to Ctrl-C, these tests included."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_watch_that_is_interrupted_says_how_to_go_on(bridge):
     submitted("fox-1")
-    with subprocess.Popen([*COMMAND, "watch", "fox-1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*COMMAND, "watch", "fox-1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509 - sets one signal
+    ) as process:
         assert process.stdout is not None
         assert b"QUEUED" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        try:
+            _, stderr = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
     assert process.returncode == 130
     assert stderr.decode() == "The jobs go on. To watch again: tasks-bridge watch fox-1\n"
