@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.stage import Stage, reconnect, supervised
@@ -18,6 +19,9 @@ class MortalRabbitMQ(RabbitMQ):
 
     def kill(self) -> None:
         for process in reversed(self._processes):
+            # the server itself is a child of the script that starts it, and would outlive that
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
             process.end(signal.SIGKILL)
         self._processes.clear()
 
