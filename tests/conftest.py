@@ -112,6 +112,21 @@ def rabbitmq_url(bare_environment: None, tmp_path_factory: pytest.TempPathFactor
         yield node.url
 
 
+_ORDER = ("unit", "contract", "integration", "smoke", "faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Fast ones first: what is wrong in pure code should not show after ten minutes. A part not named comes before smoke.
+    """
+
+    def place(item: pytest.Item) -> float:
+        part = item.path.relative_to(Path(__file__).parent).parts[0]
+        return _ORDER.index(part) if part in _ORDER else _ORDER.index("smoke") - 0.5
+
+    items.sort(key=place)
+
+
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if os.environ.get("TESTS_REQUIRE") != "all" or not report.skipped or hasattr(report, "wasxfail"):
         return
