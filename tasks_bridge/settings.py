@@ -258,7 +258,7 @@ class Settings(BaseSettings):
         raise SettingsError(f"There is no ByteSpike API key '{alias}' (known: {known}): add it to BYTESPIKE_API_KEYS")
 
     @property
-    def secret_keys(self) -> list[str]:
+    def secret_keys(self) -> list[SecretStr]:
         """
         The key to sign with, and after it those that are still good for verifying.
 
@@ -270,7 +270,7 @@ class Settings(BaseSettings):
                 f"There is no secret key to sign URLs with: set TASKS_BRIDGE_SECRET_KEY to {MIN_SECRET_CHARS} or more "
                 "random characters, the same in all processes"
             )
-        return [secret.get_secret_value() for secret in (self.secret_key, *self.secret_key_fallbacks)]
+        return [self.secret_key, *self.secret_key_fallbacks]
 
     @property
     def has_spend_limit(self) -> bool:

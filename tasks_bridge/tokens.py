@@ -1,5 +1,5 @@
 """
-Signed tokens that stand for a job in a URL: who has one may see this job, or say that it has changed, and no more.
+Signed tokens that stand for a job in a URL: who has one may do one thing with this one job, and no more.
 
 A token is ``1~<expiry>~<job id>~<mac>``: the format's version, Unix seconds or nothing, the id in clear, and
 HMAC-SHA256 over all of that and the purpose, in URL-safe Base64. Every character may stand in a path as it is.
@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from pydantic import SecretStr
+
 from tasks_bridge.errors import InvalidRequest, InvalidToken
 from tasks_bridge.wire import check_out_task_id
 
@@ -36,11 +38,12 @@ _SCOPE: Final = "tasks-bridge"
 class TokenPurpose(StrEnum):
     """What a token is good for; it is good for nothing else."""
 
-    STATUS = "status"  # see the job, follow it, cancel it
+    STATUS = "status"  # see the job and follow it
+    CONTROL = "control"  # the same, and cancel it
     CALLBACK = "callback"  # say that it has changed
 
 
-def sign(secret: str, purpose: TokenPurpose, job_id: str, *, expires_at: float | None = None) -> str:
+def sign(secret: SecretStr, purpose: TokenPurpose, job_id: str, *, expires_at: float | None = None) -> str:
     """
     Return a token for *job_id*; equal arguments give equal tokens.
 
@@ -53,7 +56,7 @@ def sign(secret: str, purpose: TokenPurpose, job_id: str, *, expires_at: float |
     Raises:
         InvalidRequest: The secret is too short, or an argument can't be part of a token.
     """
-    if len(secret) < MIN_SECRET_CHARS:
+    if len(secret.get_secret_value()) < MIN_SECRET_CHARS:
         raise InvalidRequest(f"The secret to sign with must have at least {MIN_SECRET_CHARS} characters.")
     if expires_at is not None and not 0 <= expires_at < 1e12:  # noqa: PLR2004  also NaN; later is milliseconds
         raise InvalidRequest("expires_at must be Unix seconds.")
@@ -62,11 +65,12 @@ def sign(secret: str, purpose: TokenPurpose, job_id: str, *, expires_at: float |
     return f"{content}{_SEPARATOR}{_mac(secret, purpose, content)}"
 
 
-def verify(secrets: str | Sequence[str], purpose: TokenPurpose, token: str, *, now: float) -> str:
+def verify(secrets: Sequence[SecretStr], purpose: TokenPurpose, token: str, *, now: float) -> str:
     """
     Return the id of the job that *token* stands for.
 
-    A token may be used any number of times.
+    A token may be used any number of times: until it ends, it is a right and no event. Every refusal takes the same
+    steps up to the comparison, which stops at no difference; only what we have signed ourselves is looked into.
 
     Args:
         secrets: One of these must have signed it. Several, while one takes over from another.
@@ -80,7 +84,7 @@ def verify(secrets: str | Sequence[str], purpose: TokenPurpose, token: str, *, n
     content, _, mac = token.rpartition(_SEPARATOR) if len(token) <= MAX_TOKEN_CHARS else ("", "", "")
     # compared as bytes, because text beyond ASCII is an error to compare_digest; with every secret, whichever fits
     given = mac.encode(errors="replace")
-    fits = [hmac.compare_digest(_mac(secret, purpose, content).encode(), given) for secret in _listed(secrets)]
+    fits = [hmac.compare_digest(_mac(secret, purpose, content).encode(), given) for secret in secrets]
     if not any(fits):
         raise InvalidToken
     # from here on it is our own text, if perhaps a newer version's
@@ -93,12 +97,8 @@ def verify(secrets: str | Sequence[str], purpose: TokenPurpose, token: str, *, n
     return job_id
 
 
-def _mac(secret: str, purpose: TokenPurpose, content: str) -> str:
+def _mac(secret: SecretStr, purpose: TokenPurpose, content: str) -> str:
     # no part has a line feed, so no two sets of parts make the same message
     message = f"{_SCOPE}\n{purpose}\n{content}".encode(errors="surrogatepass")
-    digest = hmac.digest(secret.encode(errors="surrogatepass"), message, hashlib.sha256)
+    digest = hmac.digest(secret.get_secret_value().encode(errors="surrogatepass"), message, hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def _listed(secrets: str | Sequence[str]) -> Sequence[str]:
-    return [secrets] if isinstance(secrets, str) else secrets

@@ -18,8 +18,8 @@ from tasks_bridge.sandbox import SandboxServer
 from tasks_bridge.tokens import TokenPurpose, sign
 from tests.integration.lab import MODEL, Lab, eventually
 
-SECRET_KEY = "callbacks are signed with these characters"
-OTHER_SECRET_KEY = "and somebody else signs with these instead"
+SECRET_KEY = SecretStr("callbacks are signed with these characters")
+OTHER_SECRET_KEY = SecretStr("and somebody else signs with these instead")
 GAP_S = 0.5
 
 
@@ -69,7 +69,7 @@ def called_lab(redis_url: str, sandbox: SandboxServer, seen: list[int]) -> Itera
             sandbox,
             poll_min_s=GAP_S,
             poll_max_s=60,
-            secret_key=SecretStr(SECRET_KEY),
+            secret_key=SECRET_KEY,
             callback_base_url=address,
         )
         labs.append(lab)
@@ -149,7 +149,7 @@ def test_a_job_whose_callback_never_comes_is_polled_all_the_same(called_lab: Lab
 
 
 def test_the_same_request_is_the_same_job_when_the_address_has_changed(redis_url: str, sandbox: SandboxServer) -> None:
-    callbacks = {"secret_key": SecretStr(SECRET_KEY), "callback_base_url": "http://127.0.0.1:9/old"}
+    callbacks = {"secret_key": SECRET_KEY, "callback_base_url": "http://127.0.0.1:9/old"}
     lab = Lab(redis_url, sandbox, **callbacks)
     with lab.current():
         first = generate.apply_async((MODEL, lab.params()), countdown=600)

@@ -179,7 +179,7 @@ def test_the_secret_key_comes_first_and_what_needs_it_says_so(monkeypatch: pytes
     monkeypatch.setenv("TASKS_BRIDGE_SECRET_KEY", "n" * 32)
     monkeypatch.setenv("TASKS_BRIDGE_SECRET_KEY_FALLBACKS", f'["{"o" * 32}"]')
 
-    assert Settings().secret_keys == ["n" * 32, "o" * 32]
+    assert [key.get_secret_value() for key in Settings().secret_keys] == ["n" * 32, "o" * 32]
     assert "nnn" not in repr(Settings())
     assert "ooo" not in repr(Settings())
 
