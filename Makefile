@@ -35,7 +35,7 @@ types: $(READY) ## check types
 	@$(BIN)/python -m mypy $(ARGS)
 
 mutants: $(READY) ## break the code on purpose and see whether the tests notice (an hour; ARGS=cadence for a part)
-	@$(BIN)/python tools/mutants.py $(ARGS)
+	@$(BIN)/python -m tools.mutants $(ARGS)
 
 bench: $(READY) ## measure speed and size (minutes)
 	@$(BIN)/python -m benchmarks $(ARGS)

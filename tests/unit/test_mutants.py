@@ -1,0 +1,123 @@
+"""The tool that breaks our code to test our tests: it notices what they notice, and what they don't."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.mutants.of_lua import mutants_of_lua
+from tools.mutants.of_python import mutants_of_python
+
+ROOT = Path(__file__).parents[2]
+
+CODE = '''
+"""Left alone, as are annotations and messages: 1 + 1."""
+
+
+def _limit() -> int:
+    return 3
+
+
+LIMIT = _limit()
+
+
+def clamp(value: int) -> int:
+    while value > LIMIT:
+        value -= 1
+    return value
+
+
+def is_small(value: int) -> bool:
+    return value < 10
+'''
+TESTS = """
+from code_under_test import clamp, is_small
+
+
+def test_both():
+    assert [clamp(value) for value in (2, 3, 4)] == [2, 3, 3]
+    assert is_small(9)
+    assert not is_small(11)
+"""
+PAGE = """
+## `code_under_test.py`
+
+- `is_small`: `return value < 10` → `return value <= 10`. Nobody asks for 10.
+- `is_small`: `return value < 10` → `return value > 10`. Explained, but no mutant.
+
+## `other.py`
+
+- `is_small`: `return value < 10` → `return value < 11`. Explained, but for another file.
+"""
+
+
+def test_survivors_are_found_shown_and_compared_with_what_is_explained_and_only_a_copy_is_changed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "docs").mkdir()
+    files = {"pytest.ini": "[pytest]\npythonpath = .\n", "code_under_test.py": CODE, "test_it.py": TESTS}
+    files["docs/mutants.md"] = PAGE
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    command = [sys.executable, "-m", "tools.mutants", "code_under_test.py", "--tests", "test_it.py", "--slack", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+
+    shown = answer.stdout + answer.stderr
+    assert answer.returncode == 1, shown
+    assert "  explained: line 19: `is_small`: `return value < 10` → `return value <= 10`\n" in shown
+    assert "  SURVIVED: line 19: `is_small`: `return value < 10` → `return value < 11`\n" in shown
+    assert "  EXPLAINED, BUT NO SURVIVOR: `is_small`: `return value < 10` → `return value > 10`\n" in shown
+    # the loop that doesn't end is a timeout; `clamp` is noticed in place, and `_limit` only by a fresh import
+    assert "| `code_under_test.py` | 9 | 6 | 1 | 1 | 2 |\n" in shown
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_python_is_changed_where_it_decides_and_not_in_its_words() -> None:
+    source = '''
+class A:
+    """Docstring."""
+
+    async def act(self, text: Literal["a"]) -> None:
+        try:
+            names = [name for name in text if name not in ("x", "for people")]
+        except (ValueError, KeyError):
+            raise Error(f"{text}-1") from None
+        self.names = names and not text
+'''
+    names = "names = [name for name in text if name not in ('x', 'for people')]"
+
+    assert [(mutant.line, mutant.label) for mutant in mutants_of_python(source)] == [
+        (7, f"`A.act`: `{names}` → `names = [name for name in text]`"),
+        (7, f"`A.act`: `{names}` → `names = [name for name in text if name in ('x', 'for people')]`"),
+        (7, f"`A.act`: `{names}` → `names = [name for name in text if name not in ('xx', 'for people')]`"),
+        (8, "`A.act`: `except (ValueError, KeyError):` → `except (KeyError,):`"),
+        (8, "`A.act`: `except (ValueError, KeyError):` → `except (ValueError,):`"),
+        (9, "`A.act`: `raise Error(f'{text}-1') from None` → `pass`"),
+        (10, "`A.act`: `self.names = names and (not text)` → `pass`"),
+        (10, "`A.act`: `self.names = names and (not text)` → `self.names = names or not text`"),
+        (10, "`A.act`: `self.names = names and (not text)` → `self.names = names and bool(text)`"),
+    ]
+
+
+def test_lua_is_changed_line_by_line_and_comments_are_not() -> None:
+    source = "-- a == b\nlocal due = now + 1\nif due <= now and phase == LEASED then\n  schedule('x')\nend\n"
+
+    condition = "if due <= now and phase == LEASED then"
+    assert [mutant.label for mutant in mutants_of_lua(source)] == [
+        "`local due = now + 1` → `local due = now - 1`",
+        "`local due = now + 1` → `local due = now + 7`",
+        f"`{condition}` → `if due <= now and phase ~= LEASED then`",
+        f"`{condition}` → `if due < now and phase == LEASED then`",
+        f"`{condition}` → `if due <= now or phase == LEASED then`",
+        f"`{condition}` → `if due <= now and phase == 'x' then`",
+        f"`{condition}` → `if true then`",
+        f"`{condition}` → `if false then`",
+        "`schedule('x')` → `schedule('xx')`",
+        "`schedule('x')` → `local _ = 0`",
+    ]

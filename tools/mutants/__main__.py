@@ -1,0 +1,133 @@
+"""
+Mutation testing: break the code on purpose, one small thing at a time, and see whether the tests notice.
+
+A mutant that no test notices survives and is printed; what is known to survive, and why, stands in docs/mutants.md.
+
+A tool of our own, because half of the store is Lua, which mutmut and cosmic-ray cannot change, and because they start
+pytest anew for each mutant, which takes many times as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import importlib
+import importlib.util
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from tools.mutants.mutant import Verdict
+from tools.mutants.of_lua import mutants_of_lua
+from tools.mutants.of_python import mutants_of_python
+from tools.mutants.trial import Trials
+
+EXPLAINED: Final = "docs/mutants.md"
+
+# Redis from the package only: what the system's makes of the scripts is the contract suite's business.
+_STORE: Final = ("-k", "not installed", "tests/contract/test_store.py", "tests/contract/test_store_versions.py")
+_TWINS: Final = "tests/contract/test_store_stateful.py"
+
+TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    "tasks_bridge/cadence.py": ("tests/unit/test_cadence.py", "tests/unit/test_steps.py"),
+    "tasks_bridge/models.py": ("tests/unit/test_models.py", "tests/unit/test_wire.py"),
+    "tasks_bridge/record.py": ("tests/unit/test_record.py", "tests/unit/test_steps.py"),
+    "tasks_bridge/settings.py": ("tests/unit/test_settings.py", "tests/unit/test_fuzz.py"),
+    "tasks_bridge/sse.py": ("tests/unit/test_sse.py", "tests/unit/test_fuzz.py"),
+    "tasks_bridge/steps.py": ("tests/unit/test_steps.py",),
+    "tasks_bridge/tokens.py": ("tests/unit/test_tokens.py",),
+    "tasks_bridge/wire.py": ("tests/unit/test_wire.py", "tests/unit/test_fuzz.py"),
+    "tasks_bridge/store/memory.py": (*_STORE, _TWINS),
+    "tasks_bridge/store/redis.py": (*_STORE, _TWINS),
+    **{
+        f"tasks_bridge/store/lua/{name}.lua": (*_STORE, _TWINS)
+        for name in "announce begin cancel claim common end get register release renew touch write".split()  # noqa: SIM905
+    },
+}
+"""Each file with the arguments for pytest that run its tests, those that notice most first."""
+
+# Whatever the tests need but what is mutated: imported once, not by each process.
+_PRELOADED: Final = (
+    *("pytest", "hypothesis", "hypothesis.stateful", "pydantic", "pydantic_settings", "redis"),
+    *("celery", "kombu", "httpx", "aiohttp"),
+)
+
+
+def main() -> int:
+    """Mutate what the command line names; the exit status is 1 if there are new survivors, or explanations of none."""
+    parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
+    parser.add_argument("targets", nargs="*", help="parts of paths; default: all")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take only each N-th mutant")
+    parser.add_argument("--tests", metavar="ARGS", help="arguments for pytest; the targets are then any files")
+    parser.add_argument(
+        "--slack", type=float, default=15.0, metavar="S", help="seconds that tests always have (%(default)s)"
+    )
+    chosen = parser.parse_args()
+    if chosen.tests:
+        targets = dict.fromkeys(chosen.targets, tuple(chosen.tests.split()))
+    else:
+        wanted = chosen.targets or [""]
+        targets = {target: tests for target, tests in TARGETS.items() if any(part in target for part in wanted)}
+    sys.dont_write_bytecode = True
+    for module in _PRELOADED:
+        importlib.import_module(module)
+    with tempfile.TemporaryDirectory() as directory:
+        tree = Path(directory).resolve() / "tree"
+        shutil.copytree(Path.cwd(), tree, ignore=shutil.ignore_patterns("__pycache__", ".*", "dist", "build"))
+        compileall.compile_dir(tree, quiet=2)
+        rows = [_examine(tree, target, tests, chosen.every, chosen.slack) for target, tests in targets.items()]
+    print("\n| File | Mutants | Killed | of these by timeout | Explained | Unexplained |\n|---|---|---|---|---|---|")
+    for target, row in zip(targets, rows, strict=True):
+        print(f"| `{target}` | " + " | ".join(map(str, row)) + " |")
+    print("| all | " + " | ".join(str(sum(column)) for column in zip(*rows, strict=True)) + " |")
+    return 1 if any(row[-1] for row in rows) else 0
+
+
+def _examine(tree: Path, target: str, tests: tuple[str, ...], every: int, slack_s: float) -> tuple[int, ...]:
+    file, known = tree / target, _explained(target)
+    source = file.read_text()
+    made = list((mutants_of_python if target.endswith(".py") else mutants_of_lua)(source))[::every]
+    # it would be taken for that of a mutant of the same size and second
+    Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
+    print(f"{target}: {len(made)} mutants", flush=True)
+    began, trials = time.monotonic(), Trials(tree, target, tests, slack_s)
+    in_functions = [mutant for mutant in made if mutant.is_in_function]
+    quick = dict(zip(in_functions, trials.quick(in_functions), strict=True))
+    file.write_text(source)
+    count: Counter[Verdict] = Counter()
+    survivors = []
+    for mutant in made:
+        verdict = quick.get(mutant, Verdict.SURVIVED)
+        if verdict is Verdict.SURVIVED:
+            verdict = trials.slow(mutant)
+        if verdict is Verdict.SURVIVED:
+            survivors.append(mutant.label)
+            is_known = mutant.label in known
+            print(f"  {'explained' if is_known else 'SURVIVED'}: line {mutant.line}: {mutant.label}", flush=True)
+        count[verdict] += 1
+    file.write_text(source)
+    stale = sorted(known - set(survivors)) if every == 1 else []
+    for text in stale:
+        print(f"  EXPLAINED, BUT NO SURVIVOR: {text}")
+    explained = sum(text in known for text in survivors)
+    unexplained = len(survivors) - explained
+    killed = count[Verdict.KILLED] + count[Verdict.TIMEOUT]
+    print(f"{target}: {unexplained} unexplained, {time.monotonic() - began:.0f} s", flush=True)
+    return len(made), killed, count[Verdict.TIMEOUT], explained, unexplained + len(stale)
+
+
+def _explained(target: str) -> set[str]:
+    """The survivors of *target* that the page explains, as they are printed."""
+    page = Path(EXPLAINED)
+    text = page.read_text() if page.exists() else ""
+    section = text.partition(f"## `{target}`\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"^- (.+?`)\. ", section, re.MULTILINE))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
