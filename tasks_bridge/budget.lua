@@ -1,17 +1,12 @@
 -- The books of the spend guard, in millionths of a credit. The layout of the keys stands at the top of budget.py.
--- ARGV: now ('' for the server's), prefix, period_s, keep_s, operation, job id (a label for 'read'), then
+-- Behind store/lua/common.lua. ARGV: now ('' for the server's), prefix, period_s, keep_s, operation, job id (a label for 'read'), then
 --   'reserve', label, model, most, unknown, limit for all, for the label, for the job    ('' where there is none)
 --   'adjust', estimate, limit for all, for the label, force
 --   'settle', used ('' if nobody knows: then what was reserved counts)
 --   'read'
 -- KEYS[1]: the job's entry, or any other key of the prefix. Reply: see each operation.
 -- Run twice or late: an entry is made once, only while the job is QUEUED, and settled once; adjusting sets, never adds.
-local entry_key, prefix, period, keep_s, operation, id = KEYS[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
+local entry_key, period, keep_s, operation, id = KEYS[1], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local number = math.floor(now / tonumber(period))
 
 local function book_key(name) return prefix .. 'spend:' .. name end
@@ -69,7 +64,8 @@ local reserved, used = tonumber(entry[4]), tonumber(entry[5])
 if operation == 'reserve' then  -- Reply: {'ok'}, {'stale'}, or the broken limit
   if reserved then return {'ok'} end
   -- whoever comes late must leave no reservation that nobody settles
-  if redis.call('HGET', prefix .. 'job:' .. id, 'state') ~= 'QUEUED' then return {'stale'} end
+  local job = read_job(id)
+  if not job or job.state ~= 'QUEUED' then return {'stale'} end
   local label, model, most, unknown = ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
   local name = name_of(number)
   local wanted = most

@@ -76,7 +76,7 @@ class Budget:
         self._settings = settings
         self._clock = clock
         self._prefix = store.key("spend", "").removesuffix("spend:")
-        self._script = store.client.register_script(_LUA)
+        self._script = store.script(_LUA)
         self.is_on: Final = settings.has_spend_limit
         """Whether there is any limit: without one, nothing is booked."""
 

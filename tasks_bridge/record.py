@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks_bridge.models import RemoteStatus, RemoteTask
 
-RECORD_VERSION: Final = 1
+RECORD_VERSION: Final = 2
 """
 Version of the document below. A worker acts on all up to its own and leaves newer ones to newer workers.
 

@@ -71,13 +71,12 @@ class Results:
 
 
 def _entry(report: Report) -> str:
-    # Celery's own layout of an unfinished task (celery.backends.base, _get_result_meta) but for the two fields that
-    # are null until it is over, `traceback` and `date_done`: readers take them for null when they are missing
+    # Celery's own layout of an unfinished task (celery.backends.base, _get_result_meta) but for the fields that say
+    # nothing until it is over, `traceback`, `date_done` and `children`: readers take them for null when missing
     return json.dumps(
         {
             "status": report.state,
             "result": report.info,
-            "children": [],
             "task_id": report.job_id,
         },
         ensure_ascii=False,

@@ -11,11 +11,11 @@ key            type         content                                             
 ``newer``      sorted set   ids of due jobs that an older worker met, scored by the version   members leave once
                             of their records: out of its way, and due at once for a newer     a newer one came
                             worker
-``job:<id>``   hash         ``state``: `JobState`; ``record``: `JobRecord` as JSON;           ``result_ttl_s``
-                            ``version``: that of the record; ``lease``: ``<token>:<phase>:<claims>``  after the end
-                            with phase ``w`` waiting, ``c`` claimed, ``l`` leased, ``e``
-                            ended; ``cancel``: the reason, once asked for; ``heard``,
-                            ``recheck``: see ``announce.lua``
+``job:<id>``   string       msgpack of: the record's version; `JobState`; token; phase (``w``  ``result_ttl_s``
+                            waiting, ``c`` claimed, ``l`` leased, ``e`` ended); claims; the   after the end
+                            `JobRecord`, packed (`packed`); the reason to cancel, once asked
+                            for; ``heard`` and ``recheck``, see ``announce.lua``. A hash, if
+                            version 1 wrote it
 ``body:<id>``  string       the submit request's bytes, prompt included                       deleted once
                                                                                               accepted, or with
                                                                                               the job
@@ -42,6 +42,7 @@ from tasks_bridge.errors import SettingsError, StoreError
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import sentinel
 from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
+from tasks_bridge.store.packed import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,8 @@ COMMAND_TIMEOUT_S: Final = 10.0
 
 RETRIES: Final = 3
 """Repeats after a lost connection: enough for a fail-over's blink, few enough to tell a caller soon."""
+
+_LUA: Final = files("tasks_bridge.store") / "lua"
 
 SCRIPTS: Final = (
     "register",
@@ -124,11 +127,7 @@ class RedisStore:
         self._clock = clock
         self._version = version
         self._offset: float | None = None
-        lua = files("tasks_bridge.store") / "lua"
-        common = (lua / "common.lua").read_text()
-        self._scripts: dict[str, Script] = {
-            name: client.register_script(common + (lua / f"{name}.lua").read_text()) for name in SCRIPTS
-        }
+        self._scripts = {name: self.script((_LUA / f"{name}.lua").read_text()) for name in SCRIPTS}
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.address} {self._prefix}>"
@@ -156,23 +155,24 @@ class RedisStore:
         """A key in this store's namespace for something that is not a job."""
         return f"{self._prefix}{kind}:{name}"
 
+    def script(self, lua: str) -> Script:
+        """*lua* behind ``common.lua``, which knows how jobs are kept; to be run with this store's prefix."""
+        return self._redis.register_script((_LUA / "common.lua").read_text() + lua)
+
     def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
         """See `Store.register`."""
-        reply = self._run(
-            "register", job_id, record.to_json(), body, delay_s, "c" if published else "w", record.version
+        packed = pack(record.to_json(), job_id)
+        is_new, state, kept = self._run(
+            "register", job_id, packed, body, delay_s, "c" if published else "w", record.version
         )
-        return Registered(bool(reply[0]), JobState(reply[1].decode()), JobRecord.from_json(reply[2]))
+        return Registered(bool(is_new), JobState(state.decode()), record if kept == packed else _unpacked(kept, job_id))
 
     def claim(self, limit: int, lease_s: float) -> list[Claim]:
         """See `Store.claim`."""
         reply = iter(self._run("claim", limit, lease_s, self._version))
         return [
-            Claim(
-                job_id.decode(),
-                JobState(state.decode()),
-                self._upgraded(record) if record else None,
-            )
-            for job_id, state, record in zip(reply, reply, reply, strict=True)
+            Claim(job_id, JobState(state.decode()), self._upgraded(record, job_id) if record else None)
+            for job_id, state, record in zip(map(bytes.decode, reply), reply, reply, strict=True)
         ]
 
     def release(self, job_ids: Sequence[str]) -> int:
@@ -190,7 +190,7 @@ class RedisStore:
                 token=token,
                 claims=claims,
                 state=JobState(state.decode()),
-                record=self._upgraded(record),
+                record=self._upgraded(record, job_id.decode()),
                 cancel=cancel.decode() or None,
                 body=body or None,
                 now=float(now),
@@ -220,13 +220,13 @@ class RedisStore:
         """See `Store.write_many`."""
         if not writes:
             return []
-        arguments: list[str | float] = []
+        arguments: list[str | bytes | float] = []
         for write in writes:
             arguments += (
                 write.lease.job_id,
                 write.lease.token,
                 write.state.value,
-                write.record.to_json(),
+                pack(write.record.to_json(), write.lease.job_id),
                 write.delay_s,
                 "c" if write.published else "w",
                 "0" if write.lease.cancel is None else "1",
@@ -261,7 +261,7 @@ class RedisStore:
             Entry(
                 job_id=job_id,
                 state=JobState(row[0].decode()),
-                record=JobRecord.from_json(row[1]),
+                record=_unpacked(row[1], job_id),
                 cancel=row[2].decode() or None,
                 due_at=float(row[3]) if row[3] else None,
                 now=float(now),
@@ -322,9 +322,9 @@ class RedisStore:
                 "lose jobs that are paid for: set maxmemory-policy to noeviction"
             )
 
-    def _upgraded(self, text: bytes) -> JobRecord:
+    def _upgraded(self, stored: bytes, job_id: str) -> JobRecord:
         """A record to act on, as this version would have written it."""
-        record = JobRecord.from_json(text)
+        record = _unpacked(stored, job_id)
         return record if record.version >= self._version else record.but(version=self._version)
 
     def _run(self, script: str, *arguments: str | bytes | float) -> Any:
@@ -342,3 +342,7 @@ class RedisStore:
             raise StoreError(f"Redis at {self.address} can't be reached: {error}. Is it running?") from error
         except redis.RedisError as error:
             raise StoreError(f"Redis at {self.address} refused a command: {error}") from error
+
+
+def _unpacked(stored: bytes, job_id: str) -> JobRecord:
+    return JobRecord.from_json(unpack(stored, job_id))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import redis
 
-from tasks_bridge.record import OPEN_STATES, TERMINAL_STATES, JobRecord, JobState
+from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.store import Claim, Lease, Purpose, Registered, Store
 from tasks_bridge.store.base import Write
 from tasks_bridge.store.memory import MemoryStore
@@ -64,7 +64,7 @@ def store(make_store: Callable[..., Store]) -> Store:
 
 
 def a_record(**changes: object) -> JobRecord:
-    record = JobRecord(version=1, model="sora-2", key="default", digest="d1", created_at=1.0)
+    record = JobRecord(version=RECORD_VERSION, model="sora-2", key="default", digest="d1", created_at=1.0)
     return record.but(**changes)
 
 
@@ -915,4 +915,4 @@ def test_a_waiting_job_takes_little_room(redis_store: RedisStore) -> None:
 
     used = sum(redis_store.client.memory_usage(key) or 0 for key in [redis_store.key("job", "job")])
 
-    assert used <= 1536, f"a job without its prompt should take at most 1.5 KB, not {used} bytes"
+    assert used <= 320, f"a job without its prompt should take at most 320 bytes, not {used}"

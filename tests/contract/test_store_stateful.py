@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tasks_bridge.record import TERMINAL_STATES, JobRecord, JobState
+from tasks_bridge.record import RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.store import Lease, Purpose, Store
 from tasks_bridge.store.base import Write
 from tasks_bridge.store.memory import MemoryStore
@@ -46,7 +46,7 @@ versions = st.integers(0, 3)
 
 
 def a_record(version: int) -> JobRecord:
-    return JobRecord(version=1, model="m", key="default", digest=f"d{version}", created_at=1.0)
+    return JobRecord(version=RECORD_VERSION, model="m", key="default", digest=f"d{version}", created_at=1.0)
 
 
 @dataclass

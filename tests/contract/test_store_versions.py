@@ -7,6 +7,7 @@ Workers of two versions over the same jobs: the older one leaves the newer one's
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -224,15 +225,56 @@ def test_a_reader_shows_what_it_understands_of_a_newer_record(
     request: pytest.FixtureRequest, namespace: str, server: str
 ) -> None:
     with redis.Redis.from_url(request.getfixturevalue(server)) as client:
-        store = RedisStore(client, namespace=namespace)
-        put(store, "job", OLD)
-        newer = {"version": NEW, "model": ["m", "n"], "digest": "d", "created_at": 1.0, "polls": 7, "hoops": [1]}
-        client.hset(store.key("job", "job"), mapping={"record": json.dumps(newer), "version": NEW})
+        old, new = (RedisStore(client, namespace=namespace, version=version) for version in (OLD, NEW))
+        put(new, "job", NEW)
+        lease = begin(new, "job")
+        strange = lease.record.but(model=["m", "n"], polls=7, hoops=[1])
+        with warnings.catch_warnings(action="ignore"):  # pydantic's, of a model that is none
+            assert new.write(lease, JobState.PENDING, strange, delay_s=60)
 
-        entry = store.get(["job"])[0]
+        entry = old.get(["job"])[0]
 
     assert entry is not None
-    assert (entry.state, entry.record.polls, entry.record.digest) == (JobState.QUEUED, 7, "d")
+    assert (entry.state, entry.record.polls, entry.record.digest) == (JobState.PENDING, 7, "d")
+
+
+@pytest.mark.parametrize("server", ["redis_url", "installed_redis_url"])
+def test_a_job_that_version_1_wrote_is_read_and_goes_on(
+    request: pytest.FixtureRequest, namespace: str, server: str
+) -> None:
+    """Version 1 kept a hash, and its record as plain JSON."""
+    kept = {
+        "state": "PENDING",
+        "lease": "3:w:0",
+        "version": 1,
+        "record": '{"version":1,"model":"m","key":"default","digest":"d","created_at":1.0,"polls":7}',
+        "cancel": "no more",
+        "heard": "1795392000.000000",
+        "recheck": "1",
+    }
+    with redis.Redis.from_url(request.getfixturevalue(server)) as client:
+        clock = Clock()
+        store = RedisStore(client, namespace=namespace, clock=clock)
+        for job_id in ("read", "worked-on"):
+            client.hset(store.key("job", job_id), mapping=kept)
+            client.zadd(store.key("due", "").rstrip(":"), {job_id: clock.now})
+
+        entry = store.get(["read"])[0]
+        assert entry is not None
+        assert (entry.state, entry.cancel, entry.due_at) == (JobState.PENDING, "no more", clock.now)
+        assert (entry.record.version, entry.record.polls) == (1, 7)
+
+        assert sorted(claimed(store)) == ["read", "worked-on"]
+        (lease,) = store.begin(["worked-on"], Purpose.POLL, LEASE_S)
+        assert (lease.token, lease.claims, lease.cancel, lease.record) == (
+            4, 1, "no more", entry.record.but(version=RECORD_VERSION),
+        )  # fmt: skip
+        assert store.write(lease, JobState.RUNNING, lease.record.but(polls=8), delay_s=5)
+        assert store.announce("worked-on", gap_s=2)
+
+        written = store.get(["worked-on"])[0]
+        assert written is not None
+        assert (written.state, written.record.polls, written.due_at) == (JobState.RUNNING, 8, clock.now + 2)
 
 
 def test_a_record_of_this_version_that_can_not_be_read_is_an_error() -> None:

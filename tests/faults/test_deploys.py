@@ -6,16 +6,17 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import redis
+from celery.result import AsyncResult
 
 from tasks_bridge import AsyncClient, JobState, RemoteTask
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.order import Order
-from tasks_bridge.record import RECORD_VERSION
+from tasks_bridge.record import RECORD_VERSION, JobRecord
 from tasks_bridge.store import Purpose
 from tests.faults.stage import API_KEY, PACE, Stage, elapsed_s, meanwhile
 from tests.smoke.processes import Reaper
@@ -131,7 +132,7 @@ def test_workers_of_two_versions_share_one_redis_and_every_job_ends_once(scene: 
     scene.wait_for_end(*results)
     assert newer.container.status == "running"
     scene.assert_completed_once(*results)
-    versions = {int(scene.redis.hget(key, "version") or 0) for key in scene.redis.scan_iter("{tasks-bridge}:job:*")}
+    versions = {record.version for record in records(scene, results)}
     assert versions <= {RECORD_VERSION, RECORD_VERSION + 1}
     assert scene.sandbox.stats()["duplicate_submits"] == 0
 
@@ -143,7 +144,7 @@ def test_jobs_of_a_newer_version_wait_for_its_worker_and_keep_an_older_one_idle_
     scene.wait_for_request("submit", 20)
     scene.wait_until(lambda: all(scene.job(result).remote for result in stranded), "all of them accepted")
     newer.kill()
-    before = {key: scene.redis.hget(key, "record") for key in scene.redis.scan_iter("{tasks-bridge}:job:*")}
+    before = records(scene, stranded)
 
     scene.start_worker("--concurrency", "1")
     own = scene.submit()
@@ -156,13 +157,18 @@ def test_jobs_of_a_newer_version_wait_for_its_worker_and_keep_an_older_one_idle_
 
     assert idle <= 2 / PACE["tick_s"] * 2 + 10, f"expected an idle worker, it ran {idle} scripts in 2 s"
     assert scene.sandbox.stats()["requests"]["query"] == queries, "an older worker should not act on newer jobs"
-    assert all(scene.redis.hget(key, "record") == record for key, record in before.items()), "nor rewrite them"
+    assert records(scene, stranded) == before, "nor rewrite them"
     assert all(scene.job(result).status.value in ("PENDING", "RUNNING") for result in stranded), "but they can be read"
 
     scene.start_worker("--concurrency", "2", FAULTS_RECORD_VERSION=NEWER)
     took_s = elapsed_s(lambda: scene.wait_for_end(*stranded))
     assert took_s < 10, "the newer worker should find them at once"
     scene.assert_completed_once(own, *stranded)
+
+
+def records(scene: Scene, results: Sequence[AsyncResult]) -> list[JobRecord]:
+    """What is stored of jobs that are all known."""
+    return [entry.record for entry in scene.bridge.store.get([result.id for result in results]) if entry]
 
 
 def scripts(scene: Scene) -> int:

@@ -15,7 +15,7 @@ import redis
 
 from tasks_bridge import SettingsError, StoreError
 from tasks_bridge.embedded import GuardedProcess, free_port
-from tasks_bridge.record import JobRecord, JobState
+from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import Purpose
 from tasks_bridge.store.redis import RedisStore, connect
 from tests.faults.stage import Stage, reconnect, supervised
@@ -94,7 +94,7 @@ def is_master(sentinel: redis.Redis, port: int) -> bool:
 
 def run_a_job(store: RedisStore) -> None:
     """Every operation of the store, once."""
-    record = JobRecord(version=1, model="m", key="default", digest="d", created_at=store.now())
+    record = JobRecord(version=RECORD_VERSION, model="m", key="default", digest="d", created_at=store.now())
     store.check()
     assert store.register("job", record, b"body", delay_s=0, published=False).is_new
     assert store.next_due_s() is not None

@@ -198,8 +198,8 @@ class Scene:
         for key in self.redis.scan_iter(match="*job:*"):
             job_id = key.decode().rpartition(":")[2]
             job = Job(job_id, app=self.app)
-            lease = self.redis.hget(key, "lease")
-            lines.append(f"{job_id} {job.status} lease {lease!r} celery {self.app.AsyncResult(job_id).state}")
+            kept = self.redis.get(key)
+            lines.append(f"{job_id} {job.status} kept as {kept!r} celery {self.app.AsyncResult(job_id).state}")
         lines += ["---- remote tasks ----", *map(str, self.sandbox.tasks()), str(self.sandbox.stats())]
         for name in ("completed", "failed", "assembled"):
             lines += [f"---- {name} ----", *map(str, self.calls(name))]

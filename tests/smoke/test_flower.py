@@ -178,12 +178,13 @@ def test_flower_shows_one_row_per_job_with_its_state_and_revokes_at_bytespike(st
     assert remote == ["cancelled"]
 
 
-def contents(redis: Redis) -> dict[str, str]:
+def contents(stage: Stage) -> dict[str, str]:
     """
     Everything in Redis, read value by value.
 
-    Not by DUMP, which compresses, so that a search in it would find nothing.
+    Not by DUMP, which compresses, so that a search in it would find nothing; for the same reason, jobs unpacked.
     """
+    redis, store = stage.redis, stage.bridge.store
     readers: dict[Any, Any] = {
         b"string": redis.get,
         b"hash": redis.hgetall,
@@ -193,6 +194,8 @@ def contents(redis: Redis) -> dict[str, str]:
         b"stream": redis.xrange,
     }
     found = {key.decode(): readers[redis.type(key)](key) for key in redis.scan_iter() if redis.exists(key)}
+    jobs = [key for key in found if key.startswith(store.key("job", ""))]
+    found |= zip(jobs, store.get([key.removeprefix(store.key("job", "")) for key in jobs]), strict=True)
     return {key: f"{key} {value!r}" for key, value in found.items()}
 
 
@@ -228,14 +231,14 @@ def test_no_secret_and_no_prompt_is_left_anywhere(stage: Stage) -> None:
     # what is not accepted yet has its prompt in one place: so much for whether this search finds anything
     generate: Any = stage.bridge.app.tasks[GENERATE]
     waiting = generate.apply_async((MODEL, {"prompt": KEPT}), countdown=600)
-    assert [key for key, text in contents(stage.redis).items() if KEPT in text] == [
+    assert [key for key, text in contents(stage).items() if KEPT in text] == [
         stage.bridge.store.key("body", waiting.id)
     ]
     assert KEPT in append_only_files(stage)
     waiting.revoke()
     eventually(lambda: Job(waiting.id, app=stage.bridge.app).is_terminal, expected="the waiting job to be cancelled")
 
-    for key, text in contents(stage.redis).items():
+    for key, text in contents(stage).items():
         assert_clean(key, text, *secrets, PROMPT, KEPT)
     assert PROMPT in append_only_files(stage), "expected a deleted prompt to stay in the file until it is rewritten"
     assert_clean("the append-only file", rewrite_append_only_files(stage), *secrets, PROMPT, KEPT)

@@ -5,26 +5,21 @@ local purpose, lease_s, version = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local reply = {stamp(now)}
 for i = 6, #ARGV do
   local id = ARGV[i]
-  local key = job_key(id)
-  local job = redis.call('HMGET', key, 'state', 'lease', 'cancel', 'version', 'recheck')
-  local state, due = job[1], due_at(id)
-  local token, phase, claims = read_lease(job[2])
-  local written = tonumber(job[4]) or 0
-  if state and token and due and phase ~= ENDED and (phase == CLAIMED or due <= now) then
-    local polled = state == 'PENDING' or state == 'RUNNING'
-    if written > version then
+  local job, due = read_job(id), due_at(id)
+  if job and due and job.phase ~= ENDED and (job.phase == CLAIMED or due <= now) then
+    if job.version > version then
       -- its message is lost on us: as if it had never been published
-      if phase == CLAIMED then
-        redis.call('HSET', key, 'lease', lease_text(token, WAITING, math.max(claims - 1, 0)))
+      if job.phase == CLAIMED then
+        job.phase, job.claims = WAITING, math.max(job.claims - 1, 0)
+        write_job(id, job)
       end
-      leave_to_newer(id, written)
-    elseif polled == (purpose == 'poll') then
-      token = token + 1
-      redis.call('HSET', key, 'lease', lease_text(token, LEASED, claims))
-      if job[5] then redis.call('HDEL', key, 'recheck') end
+      leave_to_newer(id, job.version)
+    elseif (POLLED[job.state] or false) == (purpose == 'poll') then
+      job.token, job.phase, job.recheck = job.token + 1, LEASED, nil
+      write_job(id, job)
       schedule(id, now + lease_s)
-      local body = state == 'QUEUED' and redis.call('GET', body_key(id))
-      reply[#reply + 1] = {id, token, claims, state, redis.call('HGET', key, 'record'), job[3] or '', body or ''}
+      local body = job.state == 'QUEUED' and redis.call('GET', body_key(id))
+      reply[#reply + 1] = {id, job.token, job.claims, job.state, job.record, job.cancel or '', body or ''}
     end
   end
 end

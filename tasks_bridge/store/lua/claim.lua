@@ -6,21 +6,18 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', newer_key, '-inf', version, 'LIM
 end
 local reply = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', stamp(now), 'LIMIT', 0, ARGV[3])) do
-  local key = job_key(id)
-  local job = redis.call('HMGET', key, 'state', 'lease', 'version')
-  local token, phase, claims = read_lease(job[2])
-  local written = tonumber(job[3]) or 0
-  if not job[1] or not token or phase == ENDED then
+  local job = read_job(id)
+  if not job or job.phase == ENDED then
     redis.call('ZREM', due_key, id)
-  elseif written > version then
-    leave_to_newer(id, written)
+  elseif job.version > version then
+    leave_to_newer(id, job.version)
   else
-    redis.call('HSET', key, 'lease', lease_text(token, CLAIMED, claims + 1))
-    schedule(id, now + tonumber(ARGV[4]) * 2 ^ math.min(claims, 6))
-    local polled = job[1] == 'PENDING' or job[1] == 'RUNNING'
+    schedule(id, now + tonumber(ARGV[4]) * 2 ^ math.min(job.claims, 6))
+    job.phase, job.claims = CLAIMED, job.claims + 1
+    write_job(id, job)
     reply[#reply + 1] = id
-    reply[#reply + 1] = job[1]
-    reply[#reply + 1] = polled and '' or redis.call('HGET', key, 'record')
+    reply[#reply + 1] = job.state
+    reply[#reply + 1] = POLLED[job.state] and '' or job.record
   end
 end
 return reply

@@ -1,8 +1,7 @@
 -- Prepended to every script. ARGV[1] is the time to assume ('' for the server's own), ARGV[2] the key prefix.
--- Keys of single jobs are computed from the prefix: its hash tag puts them all into the slot of KEYS[1], the schedule.
-local due_key = KEYS[1]
+-- Keys of single jobs are computed from the prefix: its hash tag puts them all into the slot of KEYS[1].
 local prefix = ARGV[2]
-local newer_key = prefix .. 'newer'
+local due_key, newer_key = prefix .. 'due', prefix .. 'newer'
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
@@ -10,6 +9,7 @@ if not now then
 end
 
 local OPEN = {QUEUED = true, PENDING = true, RUNNING = true}
+local POLLED = {PENDING = true, RUNNING = true}
 local WAITING, CLAIMED, LEASED, ENDED = 'w', 'c', 'l', 'e'
 
 local function stamp(seconds) return string.format('%.6f', seconds) end
@@ -28,9 +28,24 @@ local function leave_to_newer(id, version)
   redis.call('ZADD', newer_key, version, id)
 end
 
--- The field `lease` is '<token>:<phase>:<claims>'.
-local function read_lease(text)
-  local token, phase, claims = string.match(text or '', '^(%d+):(%l):(%d+)$')
-  return tonumber(token), phase, tonumber(claims)
+-- A job is one value, the smallest that Redis has: its fields as msgpack, in this order, those at the end being rare.
+local function write_job(id, job)
+  redis.call('SET', job_key(id), cmsgpack.pack(job.version, job.state, job.token, job.phase, job.claims, job.record,
+    job.cancel, job.heard, job.recheck))
 end
-local function lease_text(token, phase, claims) return string.format('%d:%s:%d', token, phase, claims) end
+-- Version 1 kept a hash, whose field `lease` was '<token>:<phase>:<claims>'.
+local function read_hash(id)
+  local kept = redis.call('HMGET', job_key(id), 'state', 'lease', 'record', 'cancel', 'heard', 'recheck')
+  local token, phase, claims = string.match(kept[2], '^(%d+):(%l):(%d+)$')
+  return {version = 1, state = kept[1], token = tonumber(token), phase = phase, claims = tonumber(claims),
+    record = kept[3], cancel = kept[4] or nil, heard = tonumber(kept[5] or ''), recheck = kept[6] and true or nil}
+end
+local function read_job(id)
+  local value = redis.pcall('GET', job_key(id))
+  if not value then return nil end
+  if value.err then return read_hash(id) end
+  local job = {}
+  job.version, job.state, job.token, job.phase, job.claims, job.record, job.cancel, job.heard, job.recheck =
+    cmsgpack.unpack(value)
+  return job
+end

@@ -1,12 +1,13 @@
 -- ARGV: now, prefix, id, token, ttl_s. Reply: 1 or 0
-local id, key = ARGV[3], job_key(ARGV[3])
-local token, phase, claims = read_lease(redis.call('HGET', key, 'lease'))
-if token ~= tonumber(ARGV[4]) then return 0 end
-if phase == ENDED then return 1 end
-redis.call('HSET', key, 'lease', lease_text(token, ENDED, claims))
+local id = ARGV[3]
+local job = read_job(id)
+if not job or job.token ~= tonumber(ARGV[4]) then return 0 end
+if job.phase == ENDED then return 1 end
+job.phase = ENDED
+write_job(id, job)
 redis.call('ZREM', due_key, id)
 redis.call('ZREM', newer_key, id)
 local ttl_ms = math.ceil(tonumber(ARGV[5]) * 1000)
-redis.call('PEXPIRE', key, ttl_ms)
+redis.call('PEXPIRE', job_key(id), ttl_ms)
 redis.call('PEXPIRE', body_key(id), ttl_ms)
 return 1

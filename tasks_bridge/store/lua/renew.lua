@@ -1,8 +1,8 @@
 -- ARGV: now, prefix, lease_s, (id, token)… Reply: how many still hold
 local held = 0
 for i = 4, #ARGV, 2 do
-  local token, phase = read_lease(redis.call('HGET', job_key(ARGV[i]), 'lease'))
-  if token == tonumber(ARGV[i + 1]) and phase == LEASED then
+  local job = read_job(ARGV[i])
+  if job and job.token == tonumber(ARGV[i + 1]) and job.phase == LEASED then
     schedule(ARGV[i], now + tonumber(ARGV[3]))
     held = held + 1
   end
