@@ -17,6 +17,7 @@ from kombu.utils import json as kombu_json
 
 from tasks_bridge.errors import InvalidRequest
 from tasks_bridge.events import GENERATE, POLL, describe_args
+from tasks_bridge.wire import check_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +93,10 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
             kept[name] = kept[name].name
     try:
         frozen: dict[str, Any] = json.loads(kombu_json.dumps(kept))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"The options of generate.apply_async must be JSON-able: {error}") from error
+    # Python's JSON takes more than the record's
+    check_json(frozen, "options")
     return frozen
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "StreamEvent",
     "cancel_request",
     "check_callback_url",
+    "check_json",
     "check_out_task_id",
     "models_request",
     "query_request",
@@ -67,11 +68,13 @@ MAX_BODY_BYTES = 1024 * 1024
 _OUT_TASK_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SPACE_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f]")
-# Parameters nested deeper than any model could want, or a list that contains itself.
+# Parameters nested deeper than any model could want, or a list that contains itself. An answer nested deeper than that
+# could be written to a record and not be read again.
 _MAX_DEPTH = 100
 # Longest piece of the server's text, and of the caller's, in a message.
 _MAX_QUOTE = 300
 _MAX_SHOWN = 80
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{4,}")
 
 
@@ -270,12 +273,19 @@ def _check_model(value: object) -> None:
 def _check_params(value: object) -> None:
     if not isinstance(value, dict):
         raise InvalidRequest(f"params must be a dict of the model's parameters, not {_shown(value)}.")
-    _check_json(value, "params", 0)
+    check_json(value, "params")
 
 
-def _check_json(value: object, path: str, depth: int) -> None:
+def check_json(value: object, path: str, depth: int = 0) -> None:
+    """
+    Refuse what is no JSON, or none that everybody reads.
+
+    Raises:
+        InvalidRequest: It holds another type, a number that is none, half a surrogate pair, or is nested too deep.
+            *path* and what leads on from there say where.
+    """
     if depth > _MAX_DEPTH:
-        raise InvalidRequest(f"params is nested deeper than {_MAX_DEPTH} levels, or contains itself.")
+        raise InvalidRequest(f"{path[:_MAX_SHOWN]}…: nested deeper than {_MAX_DEPTH} levels, or contains itself.")
     if value is None or isinstance(value, bool | int):
         return
     if isinstance(value, str):
@@ -289,10 +299,10 @@ def _check_json(value: object, path: str, depth: int) -> None:
             if not isinstance(key, str):
                 raise InvalidRequest(f"{path}: a key of type {type(key).__name__} is not JSON-able. Use strings.")
             _check_text(key, path)
-            _check_json(item, f"{path}.{key}", depth + 1)
+            check_json(item, f"{path}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check_json(item, f"{path}[{index}]", depth + 1)
+            check_json(item, f"{path}[{index}]", depth + 1)
     else:
         raise InvalidRequest(f"{path}: {type(value).__name__} is not JSON-able. Convert it to text or numbers.")
 
@@ -395,7 +405,8 @@ def read_refusal(
         )
     code, message = _refusal(content)
     kind = _BY_CODE.get(code or "") or _BY_STATUS.get(status_code) or _by_class(status_code)
-    raise kind(quoted(message, secret), status_code, code, _wait_s(kind, code, headers, now_s))
+    shown = code and quoted(code, secret)
+    raise kind(quoted(message, secret), status_code, shown, _wait_s(kind, code, headers, now_s))
 
 
 _BY_CODE: dict[str, type[ApiStatusError]] = {
@@ -451,7 +462,7 @@ def _refusal(content: bytes) -> tuple[str | None, str]:
     code, message = error.get("code"), error.get("message")
     if isinstance(code, bool) or not isinstance(code, str | int):
         code = None
-    return (str(code)[:100] or None) if code is not None else None, message if isinstance(message, str) else ""
+    return (str(code) or None) if code is not None else None, message if isinstance(message, str) else ""
 
 
 def quoted(text: str, secret: str | None) -> str:
@@ -481,7 +492,21 @@ def _read_body(
 
 
 def _loads(content: bytes) -> Any:
-    return _DECODER.decode(content.decode("utf-8-sig"))
+    return _storable(_DECODER.decode(content.decode("utf-8-sig")), 0)
+
+
+def _storable(value: Any, depth: int) -> Any:
+    # What JSON allows and a record of the job couldn't hold: half of a surrogate pair, which is what remains of a
+    # character where a text was cut, and nesting beyond what all readers bear.
+    if isinstance(value, str):
+        return value if value.isascii() else _HALF_A_CHARACTER.sub("\ufffd", value)
+    if not isinstance(value, dict | list):
+        return value
+    if depth > _MAX_DEPTH:
+        raise RecursionError
+    if isinstance(value, list):
+        return [_storable(item, depth + 1) for item in value]
+    return {_storable(name, depth): _storable(item, depth + 1) for name, item in value.items()}
 
 
 def _finite(text: str) -> float | None:

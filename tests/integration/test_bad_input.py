@@ -43,6 +43,13 @@ def silent(idle_lab: Lab) -> Iterator[Lab]:
     assert idle_lab.sandbox.stats()["requests"] == {}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"x": value}
+    return value
+
+
 BAD_CALLS: list[Any] = [
     pytest.param((), {}, {}, id="nothing"),
     pytest.param((MODEL,), {}, {}, id="no params"),
@@ -74,6 +81,10 @@ BAD_CALLS: list[Any] = [
     pytest.param((MODEL, PARAMS), {}, {"eta": "tomorrow"}, id="an eta that is no time"),
     pytest.param((MODEL, PARAMS), {}, {"expires": object()}, id="an expiry that is no time"),
     pytest.param((MODEL, PARAMS), {}, {"headers": {"x": object()}}, id="a header that is no JSON"),
+    pytest.param((MODEL, PARAMS), {}, {"headers": {"x": float("nan")}}, id="a header that is no number"),
+    pytest.param((MODEL, PARAMS), {}, {"headers": {"x": "cut \ud83d"}}, id="a header with half a surrogate pair"),
+    pytest.param((MODEL, PARAMS), {}, {"headers": nested(200)}, id="a header too deep to be read again"),
+    pytest.param((MODEL, PARAMS), {}, {"headers": nested(2000)}, id="a header too deep to be written"),
 ]
 
 

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from tasks_bridge.errors import ApiError, ApiStatusError, BridgeError, InvalidRequest, SettingsError
 from tasks_bridge.models import RemoteTask
+from tasks_bridge.record import JobRecord
 from tasks_bridge.settings import Settings
 from tasks_bridge.sse import EventDecoder
+from tasks_bridge.steps import recorded
 from tasks_bridge.wire import MAX_BODY_BYTES, read_event, read_models, read_task, retry_after_s, submit_body
 
 NOW_S = 1_800_000_000.0
@@ -33,22 +35,35 @@ json_values = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text()
+    | st.text(st.characters())  # half surrogate pairs included
     | st.sampled_from(["pending", "failed", SECRET]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(), inner, max_size=5),
     max_leaves=12,
 )
+envelopes = st.fixed_dictionaries({}, optional={"code": json_values, "message": json_values, "type": json_values})
 bodies = (
     st.binary(max_size=200)
+    | st.binary(max_size=200).map(lambda start: start + SECRET.encode())
+    | envelopes.map(lambda error: json.dumps({"error": error}).encode())
     | json_values.map(lambda value: json.dumps(value).encode())
     | st.dictionaries(st.sampled_from(FIELDS), json_values).map(lambda value: json.dumps(value).encode())
 )
+# close enough to dates and numbers to lead into their parsers
+dates = st.lists(
+    st.sampled_from(["Sun,", "Sunday,", "06", "-1", "99", "Nov", "1994", "0", "9999", "08:49:37", "99:99", ":", "."])
+    | st.sampled_from(
+        ["GMT", "+0000", "-2400", "+99999999999", "Sun Nov  6 08:49:37 1994", "06-Nov-94", "1e400", "(", ")"]
+    )
+    | st.text("0123456789:+-.,eE_ ", max_size=8),
+    max_size=8,
+).map(" ".join)
 headers = st.dictionaries(
     st.sampled_from(["Retry-After", "retry-after", "X-RateLimit-Reset", "X-RateLimit-Remaining"]) | st.text(),
     st.text()
     | st.integers().map(str)
     | st.floats().map(str)
-    | st.datetimes().map(lambda at: f"{at:%a, %d %b %Y %T GMT}"),
+    | st.datetimes().map(lambda at: f"{at:%a, %d %b %Y %T GMT}")
+    | dates,
 )
 statuses = st.integers(-1, 1000) | st.sampled_from([200, 201, 204, 301, 400, 401, 402, 404, 409, 429, 500, 503])
 
@@ -59,8 +74,20 @@ def outcome(call: Callable[[], Any], expected: type[BridgeError]) -> Any:
         return call()
     except expected as error:
         raised = error
-    assert SECRET not in "".join(traceback.format_exception(raised)), "no traceback should show a secret"
+    shown = "".join(traceback.format_exception(raised)) + repr(raised.args)
+    assert SECRET not in shown, "no traceback should show a secret"
+    assert len(str(raised)) < 1000, "a message should be short"
     return raised
+
+
+def in_the_store(**changes: object) -> JobRecord:
+    """The record of a job with *changes*, written and read again."""
+    record = JobRecord(version=1, model="m", key="default", digest="d", created_at=1.0).but(**changes)
+    return JobRecord.from_json(record.to_json())
+
+
+def nested(levels: int) -> bytes:
+    return b'{"task_id":"t","status":"failed","deep":' + b"[" * levels + b"]" * levels + b"}"
 
 
 @given(statuses, headers, bodies)
@@ -68,15 +95,22 @@ def outcome(call: Callable[[], Any], expected: type[BridgeError]) -> Any:
 @example(200, {}, b"[" * 100_000)
 @example(500, {}, b"[" * 100_000)
 @example(200, {}, b"\xef\xbb\xbf{}")
+@example(200, {}, nested(100))
+@example(200, {}, nested(150))
+@example(200, {}, nested(220))
+@example(200, {}, b'{"task_id":"t","status":"failed","error_message":"cut in the middle \\ud83d"}')
+@example(200, {}, b'{"task_id":"t","status":"failed","\\ud83d":1}')
+@example(401, {}, b'{"error":{"code":"%s"}}' % SECRET.encode())
 def test_any_answer_is_a_task_or_an_error_of_the_api(status: int, sent: dict[str, str], content: bytes) -> None:
     task = outcome(lambda: read_task(status, sent, content, now_s=NOW_S, secret=SECRET), ApiError)
     if isinstance(task, ApiStatusError):
         assert task.retry_after_s is None or 0 <= task.retry_after_s < math.inf
         assert type(task)(*task.args).args == task.args
-        json.dumps(task.args)
+        assert in_the_store(error=recorded(task)).error == recorded(task), "an error should survive the store"
     elif isinstance(task, RemoteTask):
         again = json.loads(json.dumps(task.to_json(), allow_nan=False))
         assert RemoteTask.model_validate(again) == task, "a task should survive the result backend"
+        assert in_the_store(remote=task.to_json()).remote_task == task, "a task should survive the store"
         assert all(task.urls)
 
 
@@ -87,6 +121,7 @@ def test_any_answer_is_a_catalogue_or_an_error_of_the_api(status: int, sent: dic
     assert isinstance(rows, ApiError) or all(isinstance(row, dict) for row in rows)
 
 
+@settings(max_examples=300)
 @given(headers)
 def test_any_wait_that_is_asked_for_is_none_or_a_finite_time(sent: dict[str, str]) -> None:
     wait_s = retry_after_s(sent, NOW_S)
