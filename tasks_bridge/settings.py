@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     poll_max_s: Seconds = 30.0
     """Longest countdown: bounds the lag behind an estimate that is far too high."""
     callback_poll_factor: float = Field(default=4.0, ge=1, le=100)
+    stream_limit: int = Field(default=1000, ge=0)
+    """Most live streams of events that one web process keeps open; whoever comes beyond is told to poll. 0: none."""
+    show_credits: bool = False
+    """Whether a job's document for web pages says what the job cost."""
     """How much longer the countdowns of jobs are that ByteSpike was asked to call back for. They never end: whether a
     callback comes at all is not documented (contract, section 14)."""
     poll_batch: int = Field(default=100, ge=1, le=1000)
