@@ -89,6 +89,10 @@ def test_unknown_fields_named_like_our_attributes_do_no_harm() -> None:
     assert task.to_json() == RUNNING | dict.fromkeys(names, 1)
 
 
+def test_the_known_statuses_are_those_of_the_documentation() -> None:
+    assert list(RemoteStatus) == ["pending", "running", "completed", "failed", "cancelled"]
+
+
 @pytest.mark.parametrize("status", list(RemoteStatus))
 def test_three_statuses_are_terminal(status: RemoteStatus) -> None:
     task = RemoteTask(task_id="task_1", status=status)

@@ -67,6 +67,23 @@ def test_an_event_is_dispatched_without_waiting_for_the_second_half_of_a_line_en
     ]
 
 
+def test_a_byte_order_mark_is_one_at_the_very_start_only_and_wherever_it_is_cut() -> None:
+    marked = b"\xef\xbb\xbfdata: a\n\n"
+
+    assert decode(*[bytes([byte]) for byte in marked]) == [ServerSentEvent("message", "a")]
+    assert decode(b"data: a\n\n", marked, b"data: b\n\n") == [
+        ServerSentEvent("message", "a"),
+        ServerSentEvent("message", "b"),
+    ]
+
+
+def test_a_reconnection_time_of_any_length_is_a_number_that_fits_everywhere() -> None:
+    [event] = decode(b"retry: " + b"9" * 5000 + b"\ndata: a\n\n", limit=6000)
+
+    assert event.retry is not None
+    assert event.retry < 2**63
+
+
 @pytest.mark.parametrize("piece", [b"data: aaaaaaaaa\n", b"aaaaaaaaaaaaaaa", b": comment\n"])
 def test_an_event_without_end_is_given_up(piece: bytes) -> None:
     with pytest.raises(EventTooLarge, match="larger than 1000 bytes"):
@@ -75,3 +92,33 @@ def test_an_event_without_end_is_given_up(piece: bytes) -> None:
 
 def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
     assert len(decode(*[b"data: aaaaaaaaa\n\n"] * 200)) == 200
+
+
+@pytest.mark.parametrize("stream", [b"id: 12\ndata: a\n", b"data: aaa\ndata: a", b"data: aaaaaaaaaa"], ids=repr)
+def test_an_event_may_have_exactly_as_many_bytes_as_the_limit_says(stream: bytes) -> None:
+    first = b"data: a\n\n"
+
+    assert len(decode(first, stream, limit=len(stream))) == 1
+    with pytest.raises(EventTooLarge):
+        decode(first, stream, limit=len(stream) - 1)
+
+
+def test_an_event_that_comes_whole_may_be_no_larger_than_one_that_comes_in_pieces() -> None:
+    with pytest.raises(EventTooLarge):
+        decode(b"data: " + b"a" * 1000 + b"\n\n")
+
+
+@given(
+    st.lists(st.binary(max_size=30) | st.sampled_from([b"data: aaaa\n", b"\n", b"\r", b": c\n"])), st.integers(1, 40)
+)
+def test_whatever_comes_no_event_is_larger_than_the_limit_and_no_more_than_that_is_kept(
+    chunks: list[bytes], limit: int
+) -> None:
+    decoder = EventDecoder(limit=limit)
+    try:
+        for chunk in chunks:
+            for event in decoder.feed(chunk):
+                assert len(event.data) <= limit
+            assert len(decoder._buffer) + sum(map(len, decoder._data)) <= limit
+    except EventTooLarge:
+        assert sum(map(len, chunks)) >= limit, "no less than the limit should be too large"
