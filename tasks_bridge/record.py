@@ -147,7 +147,7 @@ class JobRecord(BaseModel):
     """Up to this token it is certain that no submit got through."""
     polls: int = 0
     failures: int = 0
-    """Reads that failed since the last good one."""
+    """Reads that failed since the last good one, and cancels that were not confirmed."""
     error: RecordedError | None = None
     """Why the job ended, where that is not the remote object's to say; of an open job, why it is being cancelled."""
     is_booked: bool = False
@@ -169,7 +169,7 @@ class JobRecord(BaseModel):
             document = json.loads(text)
             if not isinstance(document, dict) or document.get("version", 0) <= RECORD_VERSION:
                 raise
-            strange = {problem["loc"][0] for problem in error.errors(include_input=False) if problem["loc"]}
+            strange = {problem["loc"][0] for problem in error.errors()}
             known = {name: value for name, value in document.items() if name not in strange}
             return cls.model_validate({**_NOT_UNDERSTOOD, **known})
 

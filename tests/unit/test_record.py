@@ -5,10 +5,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tasks_bridge.models import RemoteStatus, RemoteTask
 from tasks_bridge.record import (
     OPEN_STATES,
+    RECORD_VERSION,
     TERMINAL_STATES,
     JobRecord,
     JobState,
@@ -98,6 +100,60 @@ def test_a_waiting_record_stores_no_defaults() -> None:
     assert set(json.loads(a_record().to_json())) == {"version", "model", "key", "digest", "created_at"}
 
 
+def test_a_new_job_has_been_sent_read_and_missed_no_time_and_is_in_nobodys_books() -> None:
+    record = a_record()
+
+    assert (record.attempts, record.unsent, record.polls, record.failures) == (0, 0, 0, 0)
+    assert (record.has_callback, record.is_booked, record.is_unconfirmed) == (False, False, False)
+
+
+def test_what_is_stored_is_spelled_as_ever_because_older_and_newer_workers_read_it() -> None:
+    assert [state.value for state in JobState] == [
+        *("QUEUED", "PENDING", "RUNNING"),
+        *("COMPLETED", "FAILED", "CANCELLED", "EXPIRED"),
+    ]
+    assert request_digest(b'{"model":"m","params":{"a":1,"b":[2]}}', "default") == "08b4a0e64d37fb6b35b7711d38196e77", (
+        "another digest would turn each repeated call into a conflict"
+    )
+
+
+def test_a_record_is_a_value() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        a_record().polls = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        RecordedError(name="JobFailed", args=[]).name = "JobExpired"  # type: ignore[misc]
+
+
+NEWER = RECORD_VERSION + 1
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"), [("version", NEWER), ("model", "?"), ("key", "?"), ("digest", ""), ("created_at", 0.0)]
+)
+def test_of_a_newer_record_the_rest_is_read_where_something_is_kept_in_another_way(field: str, shown: object) -> None:
+    stored = json.loads(a_record(polls=7).to_json()) | {"version": NEWER, "from_the_future": 1}
+    versions = [stored] if field == "version" else [stored | {field: {"in": "another way"}}, _without(stored, field)]
+
+    for version in versions:
+        read = JobRecord.from_json(json.dumps(version))
+        assert (read.version, read.polls, getattr(read, field)) == (NEWER, 7, shown)
+
+
+def _without(document: dict[str, object], field: str) -> dict[str, object]:
+    return {name: value for name, value in document.items() if name != field}
+
+
+@pytest.mark.parametrize("version", [RECORD_VERSION, None, 0])
+def test_a_record_of_no_newer_version_must_be_whole(version: int | None) -> None:
+    stored = json.loads(a_record().to_json()) | {"version": version}
+    broken = _without(stored, "model") if version is not None else _without(stored, "version")
+
+    with pytest.raises(ValidationError):
+        JobRecord.from_json(json.dumps(broken))
+    with pytest.raises(ValidationError):
+        JobRecord.from_json("[]")
+
+
 def test_a_record_starts_when_the_caller_wants_it() -> None:
     assert a_record().starts_at == 100.0
     assert a_record(delay_s=20.0).starts_at == 120.0
@@ -109,6 +165,7 @@ def test_a_record_knows_its_remote_task_once_there_is_one() -> None:
     assert (a_record().remote_task, a_record().remote_id) == (None, None)
     assert a_record(remote=remote).remote_task == RemoteTask(task_id="task_1", status="running")
     assert a_record(remote=remote).remote_id == "task_1"
+    assert a_record(remote={"task_id": 7}).remote_id is None
 
 
 def test_the_same_request_has_the_same_digest_in_any_order_of_keys() -> None:

@@ -20,7 +20,7 @@ NOW = 1_800_000_000.0
 
 job_ids = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=64)
 purposes = st.sampled_from(TokenPurpose)
-secrets = st.text(min_size=32, max_size=80).map(SecretStr)
+secrets = st.text(st.characters(), min_size=32, max_size=80).map(SecretStr)  # half surrogate pairs included
 moments = st.none() | st.floats(NOW + 1, NOW + 1e9)
 
 
@@ -85,7 +85,29 @@ def test_whatever_is_no_token_is_refused(text: str) -> None:
     refused(text)
 
 
+@pytest.mark.parametrize(
+    ("purpose", "token"),
+    [
+        (TokenPurpose.STATUS, "1~~job-1~8LNcuzkoCMQQUrYAiU0Bn_02LguZ8YbrQ4yMzM_pOys"),
+        (TokenPurpose.CONTROL, "1~1900000000~job-1~weRe7j2eDh8cx-GUe1HBADT7FyQBCuIao6PHZNoK5rM"),
+        (TokenPurpose.CALLBACK, "1~~job-1~-CDcTfF_zY-OippoTcrS4ZnPVh_ZNTZD_qEBC2ncRok"),
+    ],
+)
+def test_what_was_signed_before_an_upgrade_is_valid_after_it(purpose: TokenPurpose, token: str) -> None:
+    assert verify([SECRET], purpose, token, now=NOW) == "job-1"
+
+
+def test_what_is_longer_than_any_token_is_refused_however_well_signed() -> None:
+    longest, longer = (f"1~~{'x' * (MAX_TOKEN_CHARS - 47 + more)}" for more in (0, 1))
+    tokens_of_ours = [f"{content}~{tokens._mac(SECRET, TokenPurpose.STATUS, content)}" for content in (longest, longer)]
+
+    assert [len(token) - MAX_TOKEN_CHARS for token in tokens_of_ours] == [0, 1]
+    verify([SECRET], TokenPurpose.STATUS, tokens_of_ours[0], now=NOW)
+    refused(tokens_of_ours[1])
+
+
 def test_a_token_ends_at_its_expiry() -> None:
+    refused(sign(SECRET, TokenPurpose.STATUS, "job-1", expires_at=0))
     token = sign(SECRET, TokenPurpose.STATUS, "job-1", expires_at=NOW + 9.5)
 
     assert verify([SECRET], TokenPurpose.STATUS, token, now=NOW + 9.9) == "job-1"
@@ -107,6 +129,7 @@ REFUSED: dict[str, Any] = {
     "empty": lambda: refused(""),
     "too long": lambda: refused("1~~job-1~" + "x" * 1000),
     "not ASCII": lambda: refused("\ud800~\xe9"),
+    "no Unicode": lambda: refused("1~~job-1~\ud800"),
 }
 
 

@@ -36,7 +36,7 @@ _TWINS: Final = "tests/contract/test_store_stateful.py"
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "tasks_bridge/cadence.py": ("tests/unit/test_cadence.py", "tests/unit/test_steps.py"),
     "tasks_bridge/models.py": ("tests/unit/test_models.py", "tests/unit/test_wire.py"),
-    "tasks_bridge/record.py": ("tests/unit/test_record.py", "tests/unit/test_steps.py"),
+    "tasks_bridge/record.py": ("tests/unit/test_record.py", "tests/unit/test_steps.py", "tests/unit/test_budget.py"),
     "tasks_bridge/settings.py": ("tests/unit/test_settings.py", "tests/unit/test_fuzz.py"),
     "tasks_bridge/sse.py": ("tests/unit/test_sse.py", "tests/unit/test_fuzz.py"),
     "tasks_bridge/steps.py": ("tests/unit/test_steps.py",),
