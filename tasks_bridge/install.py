@@ -13,6 +13,7 @@ from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import RevokeCommand, revoke_durably
 from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
+from tasks_bridge.stop import PromptStop
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -46,7 +47,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     if vars(app)["configured"]:
         bridge.configure(app.conf)
     register_bridge(bridge)
-    app.steps["consumer"].add(Alarm)
+    app.steps["consumer"].update((Alarm, PromptStop))
     app.steps["worker"].update((RevokeCommand, QuietPolling))
     revoke_durably(app)
     worker_process_init.connect(_spare_collector)
