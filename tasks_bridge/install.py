@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any, Final
 
+from celery import _state
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutdown
 
 import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of every app
@@ -50,6 +51,9 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     app.steps["consumer"].update((Alarm, PromptStop))
     app.steps["worker"].update((RevokeCommand, QuietPolling))
     revoke_durably(app)
+    # The current app is each thread's own, so a web server's threads would have none: as Celery does for Django.
+    if app.set_as_current and _state.default_app is None:
+        app.set_default()
     worker_process_init.connect(_spare_collector)
     for ending in (worker_process_shutdown, worker_shutdown):  # of a pool's process; of the worker itself
         ending.connect(bridge.drain)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from celery.app.control import Control
 
 from tasks_bridge import Settings, SettingsError, generate, install
@@ -129,3 +130,19 @@ def test_sentinels_without_a_masters_name_are_refused(app):
     with pytest.raises(SettingsError, match="master_name") as refused:
         _ = bridge.store
     assert "hush" not in str(refused.value)
+
+
+def test_threads_of_a_web_server_find_the_app_that_was_made_in_another(monkeypatch):
+    monkeypatch.setattr(_state, "default_app", None)
+    app = Celery("shop")
+    bridge = install(app, Settings(api_key="sk-byts-test", redis_url=OUR_REDIS))
+
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(lambda: bridge_of(generate.app)).result() is bridge
+
+
+def test_an_app_that_is_nobodys_default_does_not_become_it(monkeypatch, app):
+    monkeypatch.setattr(_state, "default_app", None)
+    install(app, Settings(api_key="sk-byts-test", redis_url=OUR_REDIS))
+
+    assert _state.default_app is None
