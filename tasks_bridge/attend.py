@@ -6,7 +6,7 @@ Order of the writes for one job, and what a crash after each leaves behind:
 1. the store, fenced: the lease brings the job back, and the same question is asked again;
 2. the result backend: its entry is one read behind until the next poll, which writes it in any case;
 3. a finished job's `generate` message: the store has the job as claimed, so the message is published again;
-4. monitors: Flower misses a change.
+4. monitors and hooks: Flower misses a change, a row is late until the next one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks_bridge import events, facts, steps
 from tasks_bridge.errors import ApiStatusError, BridgeError, NotFound, SpendLimitReached, StoreError
+from tasks_bridge.hooks import tell_changed
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.publish import publish_generate
 from tasks_bridge.record import JobState
@@ -280,14 +281,10 @@ def _write_back(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:
     for outcome in kept:
         if outcome.step.state.is_terminal:
             _publish_finish(bridge, outcome)
-    events.send(
-        bridge.app,
-        [
-            events.Change(outcome.lease.job_id, outcome.step.state, outcome.step.record)
-            for outcome in kept
-            if _is_change(outcome) and not outcome.step.state.is_terminal
-        ],
-    )
+    open_ones = [outcome for outcome in kept if not outcome.step.state.is_terminal]
+    events.send(bridge.app, [_as_change(outcome) for outcome in open_ones if _is_change(outcome)])
+    moved = [outcome for outcome in open_ones if outcome.step.state is not outcome.lease.state]
+    tell_changed(bridge.hooks, [_as_change(outcome) for outcome in moved])
     return [outcome for outcome, is_held in zip(outcomes, held, strict=True) if not is_held]
 
 
@@ -306,6 +303,10 @@ def _as_write(bridge: Bridge, outcome: Outcome) -> Write:
         published=is_over,
         notice=notice,
     )
+
+
+def _as_change(outcome: Outcome) -> events.Change:
+    return events.Change(outcome.lease.job_id, outcome.step.state, outcome.step.record)
 
 
 def _publish_finish(bridge: Bridge, outcome: Outcome) -> None:

@@ -17,6 +17,7 @@ from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
+from tasks_bridge.hooks import Hooks
 from tasks_bridge.store import sentinel
 from tasks_bridge.store.redis import RedisStore, connect
 
@@ -42,6 +43,8 @@ class Bridge:
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
         self._is_checked = False
 
+        self.hooks: list[Hooks] = []
+        """What integrations have done in the workers; to be filled before a worker starts."""
     @cached_property
     def store(self) -> RedisStore:
         """Where the jobs are; made when first asked for, because the app may be configured after `install`."""

@@ -15,6 +15,7 @@ from kombu.exceptions import EncodeError, OperationalError
 from tasks_bridge import events, steps
 from tasks_bridge.errors import BridgeError, StoreError
 from tasks_bridge.events import Change
+from tasks_bridge.hooks import tell_ending
 from tasks_bridge.record import JobState
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def finish(bridge: Bridge, task: Task[Any, Any], lease: Lease) -> dict[str, Any]
         raise Ignore
     error = None if state is JobState.COMPLETED else steps.failure(job_id, state, record)
     _finishing[job_id] = Finishing(bridge, lease, error)
+    if not tell_ending(bridge.hooks, Change(job_id, state, record), lease.claims):
+        abandoned(job_id)
+        raise Ignore
     if error is None:
         return record.remote or {}
     if state is JobState.CANCELLED:

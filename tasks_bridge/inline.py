@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from tasks_bridge import steps
 from tasks_bridge.client import Client
 from tasks_bridge.errors import BridgeError
+from tasks_bridge.events import Change
+from tasks_bridge.hooks import ENDING_TRIES, tell_ending
 from tasks_bridge.record import JobRecord, JobState
 from tasks_bridge.steps import Action, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from tasks_bridge.hooks import Hooks
     from tasks_bridge.models import RemoteTask
     from tasks_bridge.settings import Settings
 
@@ -25,6 +28,7 @@ def run_inline(
     record: JobRecord,
     body: bytes,
     *,
+    hooks: Iterable[Hooks] = (),
     client: Client | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
@@ -55,6 +59,7 @@ def run_inline(
             state, record = step.state, step.record
             if not state.is_terminal:
                 sleep(step.delay_s)
+    tell_ending(hooks, Change(job_id, state, record), ENDING_TRIES)
     if state is JobState.COMPLETED:
         return record.remote or {}
     raise steps.failure(job_id, state, record)

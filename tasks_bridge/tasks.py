@@ -248,14 +248,15 @@ def poll(self: Poll, job_ids: list[str]) -> None:
 
 def _generate_inline(task: Generate, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        settings = bridge_of(task.app).settings
+        bridge = bridge_of(task.app)
+        settings, hooks = bridge.settings, bridge.hooks
     except BridgeError:
-        settings = Settings()
+        settings, hooks = Settings(), []
     order = Order(**arguments)
     job_id = str(task.request.id or uuid())
     body = order.body(job_id)
     now = time.time()
-    return run_inline(settings, job_id, order.record(body, settings, now=now, delay_s=0.0), body)
+    return run_inline(settings, job_id, order.record(body, settings, now=now, delay_s=0.0), body, hooks=hooks)
 
 
 def _begin(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, Any]) -> Lease | None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from celery import chain
 
-from tasks_bridge import InvalidRequest, JobExpired, JobFailed, RemoteTask, generate
+from tasks_bridge import InvalidRequest, JobExpired, JobFailed, JobState, RemoteTask, generate
+from tasks_bridge.events import Change
+from tasks_bridge.hooks import Hooks
 from tests.integration.lab import MODEL, Lab, calls, publish, receive
 
 FAILS = {"outcome": "failed", "error_code": "content_policy_violation"}
@@ -31,6 +33,17 @@ def test_an_eager_job_runs_inline_with_its_callbacks(eager: Lab) -> None:
     assert (remote.status, remote.out_task_id, result.state) == ("completed", "eager-1", "SUCCESS")
     assert [(call.name, call.value) for call in calls("eager-1")] == [("publish", remote)]
     assert [task["submits"] for task in eager.remote("eager-1")] == [1]
+
+
+def test_a_hook_hears_of_an_eager_job_s_end_too(eager: Lab) -> None:
+    heard: list[Change] = []
+    hook = Hooks()
+    hook.ending = heard.append  # type: ignore[assignment,method-assign]
+    eager.bridge.hooks.append(hook)
+
+    eager.submit(task_id="eager-hooked")
+
+    assert [(change.job_id, change.state) for change in heard] == [("eager-hooked", JobState.COMPLETED)]
 
 
 def test_an_eager_job_that_fails_calls_its_errback(eager: Lab) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,8 +11,11 @@ from celery import shared_task
 from celery.signals import before_task_publish
 from kombu.exceptions import OperationalError
 
-from tasks_bridge import JobFailed
-from tests.integration.lab import CALLS, Lab, eventually, publish
+from tasks_bridge import JobFailed, JobState
+from tasks_bridge.events import Change
+from tasks_bridge.hooks import ENDING_TRIES, Hooks, NotYet, tell_ending
+from tasks_bridge.record import JobRecord
+from tests.integration.lab import CALLS, Lab, calls, eventually, publish
 
 
 @contextmanager
@@ -88,3 +91,78 @@ def test_an_errback_that_fails_changes_nothing_about_how_the_job_ended(lab: Lab,
     assert result.state == "FAILURE"
     assert isinstance(result.result, JobFailed), f"expected the job's own error, not {result.result!r}"
     assert result.result.code == "nsfw"
+
+
+class Diary(Hooks):
+    """Hears of every change, and isn't able to write the end down as often as it is told."""
+
+    def __init__(self, *, refusals: int = 0, error: Exception | None = None) -> None:
+        self.states: list[JobState] = []
+        self.called_before_the_end: list[str] = []
+        self._refusals, self._error = refusals, error
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        self.states += [change.state for change in changes]
+        if self._error:
+            raise self._error
+
+    def ending(self, change: Change) -> None:
+        self.states.append(change.state)
+        self.called_before_the_end += [call.name for call in calls(change.job_id)]
+        if self._error:
+            raise self._error
+        if self._refusals:
+            self._refusals -= 1
+            raise NotYet("the database is away")
+
+
+@contextmanager
+def hooked(lab: Lab, diary: Diary) -> Iterator[Diary]:
+    lab.bridge.hooks.append(diary)
+    try:
+        yield diary
+    finally:
+        lab.bridge.hooks.remove(diary)
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_a_hook_hears_of_each_state_and_of_the_end_before_the_callbacks_run(lab: Lab, outcome: str) -> None:
+    with hooked(lab, Diary()) as diary:
+        result = lab.submit({"duration_s": 1, "outcome": outcome})
+        lab.ended(result)
+        eventually(lambda: calls(result.id), "the callback")
+
+    end = {"completed": JobState.COMPLETED, "failed": JobState.FAILED}[outcome]
+    assert diary.states == [JobState.PENDING, JobState.RUNNING, end]
+    assert diary.called_before_the_end == []
+
+
+def test_the_end_waits_for_a_hook_that_is_not_able_yet(lab: Lab) -> None:
+    with hooked(lab, Diary(refusals=1)) as diary:
+        result = lab.submit()
+        lab.ended(result)
+        eventually(lambda: calls(result.id), "the callback")
+
+    assert diary.states.count(JobState.COMPLETED) == 2
+    assert diary.called_before_the_end == []
+    assert [call.name for call in calls(result.id)] == ["publish"]
+
+
+def test_a_hook_that_fails_keeps_no_job_from_its_end(lab: Lab) -> None:
+    with hooked(lab, Diary(error=ValueError("a bug of the hook's"))) as diary:
+        result = lab.submit()
+        lab.ended(result)
+        eventually(lambda: calls(result.id), "the callback")
+
+    assert diary.states[-1] is JobState.COMPLETED
+
+
+def test_a_hook_that_is_never_able_is_waited_for_no_longer_in_the_end() -> None:
+    diary = Diary(refusals=1000)
+    change = Change("job", JobState.COMPLETED, JobRecord(version=1, model="m", key="k", digest="d", created_at=0))
+
+    assert [tell_ending([diary], change, tries) for tries in (0, ENDING_TRIES - 1, ENDING_TRIES)] == [
+        False,
+        False,
+        True,
+    ]
