@@ -317,7 +317,7 @@ def _check_text(value: str, path: str) -> None:
 
 def _dumps(value: object) -> bytes:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         return text.encode()
     except ValueError as error:  # an int of more than 4,300 digits
         raise InvalidRequest(f"params cannot be written as JSON: {error}.") from None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import format_datetime
@@ -95,7 +96,7 @@ def test_a_tuple_is_sent_as_a_list() -> None:
 
 @pytest.mark.parametrize("model", [None, "", "  ", " sora-2", "sora-2\n", "so\0ra", 5, b"sora-2", "\ud800"], ids=repr)
 def test_a_model_that_is_no_slug_is_refused(model: object) -> None:
-    with pytest.raises(InvalidRequest, match="model"):
+    with pytest.raises(InvalidRequest, match=r"^model "):
         body(model=model)
 
 
@@ -129,15 +130,26 @@ def test_parameters_that_are_no_dict_are_refused(params: object) -> None:
     ],
 )
 def test_a_parameter_that_is_not_json_is_named(params: dict[Any, Any], said: str) -> None:
-    with pytest.raises(InvalidRequest, match=said):
+    with pytest.raises(InvalidRequest, match=f"^{said}"):
         body(params=params)
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: {"a": inner}, lambda inner: [inner], lambda inner: (inner,)])
+def test_parameters_may_be_nested_a_hundred_levels_and_no_deeper(wrap: Callable[[object], object]) -> None:
+    value: object = 1
+    for _ in range(99):
+        value = wrap(value)
+
+    body(params={"prompt": value})
+    with pytest.raises(InvalidRequest, match="nested deeper than 100 levels"):
+        body(params={"prompt": wrap(value)})
 
 
 def test_parameters_that_contain_themselves_are_refused() -> None:
     params: dict[str, Any] = {}
     params["again"] = [params]
 
-    with pytest.raises(InvalidRequest, match="contains itself"):
+    with pytest.raises(InvalidRequest, match=r"^params\.again\[0\]\.again.{40,70}…: .* or contains itself"):
         body(params=params)
 
 
@@ -163,6 +175,30 @@ def test_an_id_of_safe_characters_passes(value: str) -> None:
 def test_any_other_id_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequest, match="1 to 64 characters"):
         wire.check_out_task_id(value)
+
+
+class Private:
+    def __repr__(self) -> str:
+        return "private"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a b", "'a b'"),
+        ("x" * 79 + " ", f"'{'x' * 79} '"),
+        ("x" * 80 + " ", f"'{'x' * 80}…'"),
+        (None, "None"),
+        (5, "int"),
+        (Private(), "Private"),
+    ],
+    ids=["text", "as long as is shown", "longer", "None", "number", "object"],
+)
+def test_what_is_refused_is_shown_in_short_and_an_object_only_by_its_type(value: object, shown: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        wire.check_out_task_id(value)
+
+    assert str(caught.value).endswith(f"_ -, not {shown}.")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +230,7 @@ def test_a_callback_url_with_a_host_passes(url: str) -> None:
     ids=repr,
 )
 def test_a_callback_url_nobody_could_call_is_refused(url: object) -> None:
-    with pytest.raises(InvalidRequest, match="callback_url"):
+    with pytest.raises(InvalidRequest, match=r"^callback_url "):
         wire.check_callback_url(url)
 
 
@@ -209,6 +245,11 @@ def test_a_refused_callback_url_is_not_shown_because_it_holds_a_token() -> None:
 def test_stored_bytes_of_a_wrong_size_are_not_sent(content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="1 to 1048576 bytes"):
         wire.submit_request(content)
+
+
+@pytest.mark.parametrize("content", [b"x", b"x" * wire.MAX_BODY_BYTES], ids=len)
+def test_stored_bytes_of_any_other_size_are_sent_as_they_are(content: bytes) -> None:
+    assert wire.submit_request(content).body == content
 
 
 # --- query, cancel, stream --------------------------------------------------------------------------------
@@ -237,7 +278,7 @@ def test_both_identifiers_or_neither_are_refused(make: Any, given: tuple[str | N
 @pytest.mark.parametrize("make", [wire.query_request, wire.cancel_request, wire.stream_request])
 @pytest.mark.parametrize("task_id", ["", " ", "a\nb", 5, "\ud800"], ids=repr)
 def test_a_task_id_that_is_no_id_is_refused(make: Any, task_id: object) -> None:
-    with pytest.raises(InvalidRequest, match="task_id"):
+    with pytest.raises(InvalidRequest, match=r"^task_id "):
         make(task_id)
 
 
@@ -364,6 +405,22 @@ def test_a_status_that_is_neither_success_nor_refusal_is_a_response_error(status
         read(RUNNING, status_code, location="https://elsewhere.test")
 
 
+def test_an_answer_may_be_nested_a_hundred_levels_and_no_deeper_for_no_record_could_hold_it() -> None:
+    assert read(b'{"task_id": "t", "status": "running", "a": ' + b"[" * 100 + b"]" * 100 + b"}").status == "running"
+    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
+        with pytest.raises(ApiResponseError, match="not JSON"):
+            read(b'{"task_id": "t", "status": "running", "a": ' + opening * 101 + b"1" + closing * 101 + b"}")
+
+
+def test_half_of_a_character_where_a_text_was_cut_is_replaced_wherever_it_stands() -> None:
+    task = read(
+        b'{"task_id": "t", "status": "failed", "error_message": "f\\u00fcr \\ud83d", "\\ude00": ["\\ud83d\\ude00"]}'
+    )
+
+    assert task.error_message == "für \ufffd"
+    assert task.to_json()["\ufffd"] == ["😀"]
+
+
 def test_an_unreadable_task_is_reported_without_its_content() -> None:
     with pytest.raises(ApiResponseError) as caught:
         read({"task_id": "t", "prompt": "private", "status": ["private"]})
@@ -428,6 +485,8 @@ def test_a_refusal_is_classified_by_its_code_and_then_by_its_status(
 
     assert type(error) is kind
     assert (error.status_code, error.code, error.message) == (status_code, code, "No.")
+    if code not in (None, "new_code"):
+        assert {type(refused(any_status, code)) for any_status in (401, 404, 418, 500)} == {kind}
 
 
 @pytest.mark.parametrize("status_code", range(400, 600))
