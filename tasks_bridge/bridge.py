@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from celery.app import app_or_default
 from celery.local import Proxy
+from pydantic import SecretStr
 
 from tasks_bridge.budget import Budget
 from tasks_bridge.client import AsyncClient
@@ -17,7 +19,7 @@ from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
-from tasks_bridge.hooks import Hooks
+from tasks_bridge.settings import UNREADABLE, is_readable
 from tasks_bridge.store import sentinel
 from tasks_bridge.store.redis import RedisStore, connect
 
@@ -30,6 +32,7 @@ DRAIN_S: Final = 1.0
 """How long the end of a process waits for answers; what takes longer is left to the leases."""
 
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://", "redis+socket://", "socket://")
+_SOCKET: Final = re.compile(r"^(redis\+)?socket://")
 
 
 class Bridge:
@@ -43,14 +46,11 @@ class Bridge:
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
         self._is_checked = False
 
-        self.hooks: list[Hooks] = []
-        """What integrations have done in the workers; to be filled before a worker starts."""
     @cached_property
     def store(self) -> RedisStore:
         """Where the jobs are; made when first asked for, because the app may be configured after `install`."""
-        conf: Any = self.app.conf
-        self.configure(conf)
-        client = connect(self._redis_url(conf))
+        self.configure()
+        client = connect(self._redis_url())
         return RedisStore(client, namespace=self.settings.namespace, keep_body=self.settings.keep_prompt)
 
     @cached_property
@@ -63,50 +63,69 @@ class Bridge:
         """What jobs may cost."""
         return Budget(self.store, self.settings)
 
-    def configure(self, conf: Any) -> None:
+    def configure(self) -> None:
         """
         Give the app's configuration a broker and a result backend, where it has none of its own.
 
         Raises:
-            SettingsError: The address of Sentinels among them is wrong.
+            SettingsError: The URL of one of them can't be read; the message doesn't quote it.
         """
-        redis_url = self._redis_url(conf)
         for name, options, wanted in (
             ("broker_url", "broker_transport_options", self.settings.broker_url),
             ("result_backend", "result_backend_transport_options", self.settings.result_backend),
         ):
-            if not getattr(conf, name):
-                conf[name] = wanted.get_secret_value() if wanted else redis_url
-            if conf[name].startswith(sentinel.SCHEME) and "?" in conf[name]:
+            if not self.app.conf[name]:
+                self.app.conf[name] = (wanted or self._redis_url()).get_secret_value()
+            url = self._url(name)
+            if not is_readable(url):
+                raise SettingsError(f"The app's {name} {UNREADABLE}")
+            if _starts(url, sentinel.SCHEME) and "?" in url.get_secret_value():
                 # the query is ours: Celery and kombu want its content elsewhere
-                address = sentinel.SentinelAddress.parse(conf[name])
-                conf[options] = {**address.transport_options, **(conf[options] or {})}
-                conf[name] = address.plain_url
+                address = sentinel.SentinelAddress.parse(url)
+                self.app.conf[options] = {**address.transport_options, **(self.app.conf[options] or {})}
+                self.app.conf[name] = address.plain_url
 
-    def _redis_url(self, conf: Any) -> str:
+    def _redis_url(self) -> SecretStr:
         """Where the settings say; if they don't, where the app has its results or else its messages."""
         if "redis_url" not in self.settings.model_fields_set:
-            for url, options in (
-                (conf.result_backend, conf.result_backend_transport_options),
-                (conf.broker_url, conf.broker_transport_options),
+            for name, options in (
+                ("result_backend", "result_backend_transport_options"),
+                ("broker_url", "broker_transport_options"),
             ):
-                if url and url.startswith(sentinel.SCHEME):
-                    return url if "?" in url else sentinel.sentinel_url(url, options)
-                if url and url.startswith(_REDIS_SCHEMES):
-                    return str(url).replace("redis+socket://", "unix://").replace("socket://", "unix://")
-        return self.settings.redis_url.get_secret_value()
+                url = self._url(name)
+                if _starts(url, sentinel.SCHEME) and "?" not in url.get_secret_value():
+                    return sentinel.sentinel_url(url, self.app.conf[options])
+                if _starts(url, sentinel.SCHEME, *_REDIS_SCHEMES):
+                    return SecretStr(_SOCKET.sub("unix://", url.get_secret_value()))
+        return self.settings.redis_url
+
+    def _url(self, name: str) -> SecretStr:
+        """One of the app's URLs, masked: what is in the local variables of a traceback is shown by crash reporters."""
+        value = self.app.conf[name] or ""
+        return SecretStr(value if isinstance(value, str) else ";".join(value))
 
     def check(self) -> None:
         """
-        Make sure, once in a process, that the store can be trusted with jobs.
+        Make sure, once in a process, that jobs can be kept and their results stored.
 
         Raises:
             StoreError: Redis can't be reached.
-            SettingsError: It would evict keys.
+            SettingsError: It would evict keys, or Celery can't use the app's broker or result backend.
         """
         if not self._is_checked:
             self.store.check()
+            self._check_celery()
             self._is_checked = True
+
+    def _check_celery(self) -> None:
+        name = "broker_url"
+        try:
+            self.app.connection_for_write().get_transport_cls()
+            name = "result_backend"
+            _ = self.app.backend
+        except Exception as error:  # noqa: BLE001 - a missing package, a wrong URL: whatever Celery makes of it
+            # from None: the cause may quote the URL
+            raise SettingsError(f"Celery can't make anything of the app's {name} ({type(error).__name__})") from None
 
     @property
     def reactor(self) -> Reactor:
@@ -146,6 +165,10 @@ class Bridge:
             if self._io is None or self._io[0] != pid:
                 self._io = (pid, Reactor(), {})
             return self._io[1:]
+
+
+def _starts(url: SecretStr, *schemes: str) -> bool:
+    return url.get_secret_value().startswith(schemes)
 
 
 _bridges: WeakKeyDictionary[Celery, Bridge] = WeakKeyDictionary()

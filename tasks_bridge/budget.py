@@ -164,7 +164,7 @@ class Budget:
                 args=[now, self._prefix, period_s, keep_s, operation, subject, *arguments],
             )
         except redis.RedisError as error:
-            raise StoreError(f"The books of the spend limits can't be read: {error}") from error
+            raise StoreError(f"The books of the spend limits can't be read: {error}") from None
 
 
 def _units(credits_: float | None) -> str:

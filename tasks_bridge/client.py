@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, Never, Self
 
 import httpx
+from pydantic import SecretStr
 
 import tasks_bridge
 from tasks_bridge import wire
@@ -47,9 +49,11 @@ class _Twin:
     What both clients share: the checked configuration, and everything around a call that is not I/O.
     """
 
+    _base_url = ""
+
     def __init__(
         self,
-        api_key: str,
+        api_key: SecretStr,
         base_url: str,
         *,
         connect_timeout_s: float,
@@ -66,7 +70,7 @@ class _Twin:
         self._max_response_bytes = max_response_bytes
         self._options: dict[str, Any] = {
             "headers": {
-                "authorization": f"Bearer {self._key}",
+                "authorization": f"Bearer {self._key.get_secret_value()}",
                 "user-agent": f"tasks-bridge/{tasks_bridge.__version__}",
                 "accept": "application/json",
                 # An answer is a few hundred bytes: compressing it costs more than it saves.
@@ -116,16 +120,18 @@ class _Twin:
     def _typed_errors(self) -> Iterator[None]:
         """
         Turn whatever the network layers raise into our own errors.
+
+        From None: their frames hold the request's headers, and crash reporters show local variables.
         """
         try:
             yield
         except (httpx.RequestError, OSError) as error:
-            raise self._typed(error) from error
+            raise self._typed(error) from None
         except Exception as error:
             # What httpx-aiohttp does not translate, such as a malformed status line.
             if not _is_from_aiohttp(error):
                 raise
-            raise self._typed(error) from error
+            raise self._typed(error) from None
 
     def _typed(self, error: Exception) -> ApiConnectionError | ApiResponseError:
         cause = error.__cause__ if _is_from_aiohttp(error.__cause__) else error
@@ -176,7 +182,7 @@ class Client(_Twin):
     whenever something arrives, so a call may take up to twice as long.
 
     Args:
-        api_key: The secret key. It appears in no ``repr`` and no message.
+        api_key: The secret key. It appears in no ``repr``, no message and no local variable that a traceback leads to.
         base_url: Where the API is. A path prefix is kept; a trailing slash or ``/v1`` is not needed.
         connect_timeout_s: For one connection to be made.
         query_timeout_s: For query, cancel and models.
@@ -191,7 +197,7 @@ class Client(_Twin):
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str | SecretStr,
         base_url: str = DEFAULT_BASE_URL,
         *,
         connect_timeout_s: float = 5.0,
@@ -201,6 +207,7 @@ class Client(_Twin):
         max_response_bytes: int = _MAX_RESPONSE_BYTES,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        api_key = _masked(api_key)
         super().__init__(
             api_key,
             base_url,
@@ -331,7 +338,7 @@ class AsyncClient(_Twin):
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str | SecretStr,
         base_url: str = DEFAULT_BASE_URL,
         *,
         connect_timeout_s: float = 5.0,
@@ -341,6 +348,7 @@ class AsyncClient(_Twin):
         max_response_bytes: int = _MAX_RESPONSE_BYTES,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        api_key = _masked(api_key)
         super().__init__(
             api_key,
             base_url,
@@ -479,11 +487,17 @@ def _set_up() -> Iterator[None]:
         ) from None
 
 
-def _checked_key(api_key: object) -> str:
-    if not isinstance(api_key, str) or not api_key:
+def _masked(api_key: object) -> SecretStr:
+    if isinstance(api_key, SecretStr):
+        return api_key
+    return SecretStr(api_key if isinstance(api_key, str) else "")
+
+
+def _checked_key(api_key: SecretStr) -> SecretStr:
+    if not api_key.get_secret_value():
         raise SettingsError("The API key is missing. Set BYTESPIKE_API_KEY to your ByteSpike key.")
     # Anything else would break the header, or smuggle another one in.
-    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+    if not re.fullmatch(r"[!-~]+", api_key.get_secret_value()):
         raise SettingsError(
             "The API key holds spaces or characters that no key has. Check BYTESPIKE_API_KEY for quotes, "
             "line ends or pieces of other settings."
@@ -495,8 +509,9 @@ def _checked_base_url(base_url: object) -> str:
     wanted = "The base URL must look like https://llm.bytespike.ai, without user, query and fragment"
     try:
         url = httpx.URL(base_url) if isinstance(base_url, str) else None
-    except httpx.InvalidURL as error:
-        raise SettingsError(f"{wanted}: {error}.") from None
+    except httpx.InvalidURL:
+        # Not its own text: it quotes a part, which may be one of a password.
+        url = None
     if url is None or url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(f"{wanted}.")
     if url.userinfo or url.query or url.fragment:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from importlib.resources import files
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -76,6 +77,11 @@ class Gate:
         elif change == b"closed":
             log.warning("ByteSpike answers again: jobs go on")
 
+    @property
+    def is_capped(self) -> bool:
+        """Whether there is a limit to the submits under way: without one there is nothing to take and to give back."""
+        return self._settings.submit_concurrency is not None
+
     def take_submit(self, job_id: str) -> bool:
         """
         Take one of the ``submit_concurrency`` places; one that is never given back is free after ``submit_timeout_s``.
@@ -84,34 +90,20 @@ class Gate:
             StoreError: Redis can't be reached.
         """
         limit = self._settings.submit_concurrency
-        if limit is None:
-            return True
-        now, client = self._store.now(), self._store.client
-        try:
-            with client.pipeline() as pipe:
-                pipe.zremrangebyscore(self._submits, "-inf", now)
-                pipe.zadd(self._submits, {job_id: now + self._settings.submit_timeout_s})
-                pipe.zrank(self._submits, job_id)
-                pipe.expire(self._submits, 3600)
-                rank = pipe.execute()[2]
-            if rank < limit:
-                return True
-            client.zrem(self._submits, job_id)
-        except redis.RedisError as error:
-            raise StoreError(f"The places for submits can't be read: {error}") from error
-        return False
+        return limit is None or bool(self._run("take", limit, job_id, self._settings.submit_timeout_s))
 
     def free_submit(self, job_id: str) -> None:
         """Give the place back. Raises StoreError."""
-        if self._settings.submit_concurrency is None:
-            return
-        try:
-            self._store.client.zrem(self._submits, job_id)
-        except redis.RedisError as error:
-            raise StoreError(f"A place for submits can't be given back: {error}") from error
+        if self.is_capped:
+            self._run("free", job_id)
+
+    def free_places(self) -> float:
+        """How many more submits may be under way; without a cap, infinitely many. Raises StoreError."""
+        limit = self._settings.submit_concurrency
+        return inf if limit is None else max(limit - int(self._run("taken")), 0)
 
     def _run(self, *arguments: str | float) -> Any:
         try:
-            return self._script(keys=[self._breaker], args=arguments)
+            return self._script(keys=[self._breaker, self._submits], args=arguments)
         except redis.RedisError as error:
-            raise StoreError(f"The circuit breaker can't be read: {error}") from error
+            raise StoreError(f"The circuit breaker and the places for submits can't be read: {error}") from None

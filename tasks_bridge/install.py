@@ -44,9 +44,9 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     """
     bridge = Bridge(app, settings or Settings())
     # once the app reads its configuration, which the caller may still be about to name
-    app.on_after_configure.connect(lambda source, **_: bridge.configure(source), weak=False)
+    app.on_after_configure.connect(lambda **_: bridge.configure(), weak=False)
     if vars(app)["configured"]:
-        bridge.configure(app.conf)
+        bridge.configure()
     register_bridge(bridge)
     app.steps["consumer"].update((Alarm, PromptStop))
     app.steps["worker"].update((RevokeCommand, QuietPolling))

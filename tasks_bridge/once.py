@@ -77,7 +77,7 @@ def once(body: Callable[P, R]) -> Callable[P, R]:
                 log.info("%s has run before: its result is used again", name)
                 return cast("R", kombu_json.loads(done))
         except redis.RedisError as error:
-            raise StoreError(f"{name} did not run, because Redis can't be reached: {error}") from error
+            raise StoreError(f"{name} did not run, because Redis can't be reached: {error}") from None
         with _Renewed(lock, lease_s):
             value = body(*args, **kwargs)
             kept = value.model_dump(mode="json") if isinstance(value, BaseModel) else value

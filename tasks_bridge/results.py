@@ -67,7 +67,7 @@ class Results:
         try:
             backend.client.register_script(_LUA)(keys=keys, args=arguments)
         except redis.RedisError as error:
-            raise StoreError(f"The result backend can't be written: {error}") from error
+            raise StoreError(f"The result backend can't be written: {error}") from None
 
 
 def _entry(report: Report) -> str:

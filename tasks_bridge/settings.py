@@ -21,12 +21,20 @@ from tasks_bridge.errors import SettingsError
 from tasks_bridge.tokens import MIN_SECRET_CHARS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
 DEFAULT_KEY: Final = "default"
 """Alias of the key in ``BYTESPIKE_API_KEY``."""
 
 HTTPS_PORT: Final = 443
+
+UNREADABLE: Final = (
+    "can't be read: it must look like redis://user:password@host:port/0, with special characters of a password "
+    "percent-encoded, as %2F for a slash"
+)
+"""Said of a URL, which is not quoted: what follows a bare ``/``, ``?`` or ``#`` in it may be half of a password."""
+
+_SCHEMES: Final = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Credits = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -93,6 +101,10 @@ class Settings(BaseSettings):
     for the job, with every submit. Needs `secret_key`. Default: no callbacks."""
     alarm: bool = True
     """False for workers that must neither wake nor poll jobs."""
+    stream_limit: int = Field(default=1000, ge=0)
+    """Most live streams of events that one web process keeps open; whoever comes beyond is told to poll. 0: none."""
+    show_credits: bool = False
+    """Whether a job's document for web pages says what the job cost."""
 
     # -- pace ---------------------------------------------------------------------------------------------------------
 
@@ -101,10 +113,6 @@ class Settings(BaseSettings):
     poll_max_s: Seconds = 30.0
     """Longest countdown: bounds the lag behind an estimate that is far too high."""
     callback_poll_factor: float = Field(default=4.0, ge=1, le=100)
-    stream_limit: int = Field(default=1000, ge=0)
-    """Most live streams of events that one web process keeps open; whoever comes beyond is told to poll. 0: none."""
-    show_credits: bool = False
-    """Whether a job's document for web pages says what the job cost."""
     """How much longer the countdowns of jobs are that ByteSpike was asked to call back for. They never end: whether a
     callback comes at all is not documented (contract, section 14)."""
     poll_batch: int = Field(default=100, ge=1, le=1000)
@@ -162,19 +170,21 @@ class Settings(BaseSettings):
     """Keep the request in Redis after ByteSpike accepted it, until the job is forgotten."""
 
     def __init__(self, **values: Any) -> None:
-        _refuse_unknown_names(os.environ)
+        _refuse_unknown_names(list(os.environ))
         try:
             super().__init__(**values)
         except ValidationError as error:
+            values.clear()  # crash reporters show local variables
             raise SettingsError(_explain(error)) from None
         except ValueError as error:  # pydantic-settings: a value that should be JSON is not
+            values.clear()
             raise SettingsError(f"A setting can't be read: {error}") from None
 
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
-            msg = "must be an http or https URL without query"
+        if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            msg = "must be an http or https URL without user and query"
             raise ValueError(msg)
         return value.rstrip("/")
 
@@ -185,6 +195,13 @@ class Settings(BaseSettings):
             msg = "must be an https URL without user, query and fragment"
             raise ValueError(msg)
         return None if value is None else value.rstrip("/")
+
+    @field_validator("redis_url", "broker_url", "result_backend")
+    @classmethod
+    def _check_places(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_readable(value):
+            raise ValueError(UNREADABLE)
+        return value
 
     @field_validator("api_keys")
     @classmethod
@@ -246,7 +263,7 @@ class Settings(BaseSettings):
         """All API keys by alias."""
         return self.api_keys if self.api_key is None else {DEFAULT_KEY: self.api_key, **self.api_keys}
 
-    def key(self, alias: str) -> str:
+    def key(self, alias: str) -> SecretStr:
         """
         The API key under *alias*.
 
@@ -255,7 +272,7 @@ class Settings(BaseSettings):
         """
         secret = self.keys.get(alias)
         if secret is not None and secret.get_secret_value().strip():
-            return secret.get_secret_value()
+            return secret
         if alias == DEFAULT_KEY:
             raise SettingsError("There is no ByteSpike API key: set BYTESPIKE_API_KEY")
         known = ", ".join(sorted(self.keys)) or "none"
@@ -293,6 +310,20 @@ class Settings(BaseSettings):
         return (self.result_backend or self.redis_url).get_secret_value()
 
 
+def is_readable(url: SecretStr) -> bool:
+    """Whether the address of a broker or a Redis can be taken apart; of other kinds of servers, it is theirs to say."""
+    # between the addresses of several servers, but not within a password
+    for part in re.split(r";(?=[a-z]+://)", url.get_secret_value()):
+        try:
+            parts = urlsplit(part)
+            is_database = parts.scheme not in ("redis", "rediss", "sentinel") or re.fullmatch(r"/?\d*/?", parts.path)
+            if parts.scheme in _SCHEMES and (parts.port == 0 or not is_database):
+                return False
+        except ValueError:  # a port that is no number, brackets that don't match
+            return False
+    return True
+
+
 def _host(url: str) -> str | None:
     try:
         parts = urlsplit(url)
@@ -322,8 +353,8 @@ def _is_public(host: str | None) -> bool:
     return "." in name and not name.endswith((".localhost", ".local", ".internal"))
 
 
-def _refuse_unknown_names(environment: Mapping[str, str]) -> None:
-    """A misspelt variable would silently leave the default in force."""
+def _refuse_unknown_names(environment: Sequence[str]) -> None:
+    """A misspelt variable would silently leave the default in force. Without the values, which may be secret."""
     known = {
         field.upper(): f"{_API_PREFIX if field in _API_FIELDS else _OWN_PREFIX}{field}".upper()
         for field in Settings.model_fields

@@ -12,13 +12,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Never
 from urllib.parse import quote, urlsplit
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from tasks_bridge.errors import (
     ApiResponseError,
@@ -86,7 +86,7 @@ class Request:
 
     method: str
     path: str
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +334,7 @@ def _shown(value: object) -> str:
 
 
 def read_task(
-    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: str | None = None
+    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: SecretStr | None = None
 ) -> RemoteTask:
     """
     Read the answer to a submit, query or cancel. A task that failed is a good answer, and is returned.
@@ -357,7 +357,7 @@ def read_task(
 
 
 def read_models(
-    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: str | None = None
+    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: SecretStr | None = None
 ) -> list[dict[str, Any]]:
     """
     Read the catalogue: one object per model, with at least ``id``. Arguments and errors as ``read_task``.
@@ -384,7 +384,7 @@ def read_event(event: ServerSentEvent) -> StreamEvent:
 
 
 def read_refusal(
-    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: str | None = None
+    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: SecretStr | None = None
 ) -> Never:
     """
     Raise the error for an answer that is not 2xx. Arguments as ``read_task``.
@@ -453,7 +453,7 @@ def _refusal(content: bytes) -> tuple[str | None, str]:
     try:
         body = _loads(content)
     except (ValueError, RecursionError):
-        return None, content[: 4 * _MAX_QUOTE].decode("utf-8", "replace")
+        return None, content.decode("utf-8", "replace")
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, str):
         return None, error
@@ -465,26 +465,26 @@ def _refusal(content: bytes) -> tuple[str | None, str]:
     return (str(code) or None) if code is not None else None, message if isinstance(message, str) else ""
 
 
-def quoted(text: str, secret: str | None) -> str:
+def quoted(text: str, secret: SecretStr | None) -> str:
     """
     Return *text* of a stranger as it may stand in a message: one line, shortened, with keys blanked out.
     """
     # Blanked out before it is shortened, so that no half of a key is left at the cut.
     if secret:
-        text = text.replace(secret, "***")
+        text = text.replace(secret.get_secret_value(), "***")
     text = " ".join(_SECRET.sub("***", text).split())
     return text if len(text) <= _MAX_QUOTE else f"{text[:_MAX_QUOTE]}…"
 
 
 def _read_body(
-    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: str | None
+    status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: SecretStr | None
 ) -> Any:
     if not 200 <= status_code <= 299:  # noqa: PLR2004  any 2xx: which one a first submit has is not documented
         read_refusal(status_code, headers, content, now_s=now_s, secret=secret)
     try:
         return _loads(content)
     except (ValueError, RecursionError):
-        start = quoted(content[:200].decode("utf-8", "replace"), secret)
+        start = quoted(content.decode("utf-8", "replace"), secret)
         raise ApiResponseError(
             f"ByteSpike answered HTTP {status_code} with {len(content)} bytes that are not JSON, "
             f"beginning with {start!r}. Check the base URL, and query the task to see its state."

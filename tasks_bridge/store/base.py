@@ -24,7 +24,7 @@ All times are seconds since the epoch on the store's clock (Redis' own), so that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -75,7 +75,7 @@ class Lease:
     record: JobRecord
     cancel: str | None
     """Why the job should be cancelled, None if nobody asked."""
-    body: bytes | None
+    body: bytes | None = field(repr=False)
     """The request to submit; only for a QUEUED job."""
     now: float
     """The store's clock at the moment the lease began."""

@@ -34,6 +34,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
+from pydantic import SecretStr
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
@@ -73,12 +74,12 @@ SCRIPTS: Final = (
 )
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: SecretStr) -> redis.Redis:
     """
     A client for *url* with bounded waits; nothing is sent yet.
 
     Raises:
-        SettingsError: *url* is not a Redis URL.
+        SettingsError: *url* is not a Redis URL, or has an option that there is not. The message doesn't quote it.
     """
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
@@ -86,15 +87,25 @@ def connect(url: str) -> redis.Redis:
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
         "health_check_interval": 30,
     }
-    if url.startswith(sentinel.SCHEME):
+    if url.get_secret_value().startswith(sentinel.SCHEME):
         return sentinel.SentinelAddress.parse(url).client(**options)
-    try:
-        return redis.Redis.from_url(url, **options)
-    except ValueError:
-        # from None: the cause quotes the URL, password included
+    client = _client(url, options)
+    if client is None:
         raise SettingsError(
-            "TASKS_BRIDGE_REDIS_URL is not a Redis URL: it must start with redis://, rediss://, unix:// or sentinel://"
-        ) from None
+            "TASKS_BRIDGE_REDIS_URL, or what the app has instead, is not a Redis URL: it must start with redis://, "
+            "rediss://, unix:// or sentinel://, and may only have options that redis-py knows"
+        )
+    return client
+
+
+def _client(url: SecretStr, options: dict[str, Any]) -> redis.Redis | None:
+    try:
+        client = redis.Redis.from_url(url.get_secret_value(), **options)
+        # made and dropped: what is wrong with the URL's options shows only here
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (ValueError, TypeError, redis.RedisError):
+        return None  # and no cause, which would quote the URL
+    return client
 
 
 class RedisStore:
@@ -334,14 +345,15 @@ class RedisStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        # from None: redis-py's frames hold the password while it connects, and crash reporters show local variables
         try:
             yield
         except redis.AuthenticationError:
             raise StoreError(f"Redis at {self.address} refuses the user name or password") from None
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            raise StoreError(f"Redis at {self.address} can't be reached: {error}. Is it running?") from error
+            raise StoreError(f"Redis at {self.address} can't be reached: {error}. Is it running?") from None
         except redis.RedisError as error:
-            raise StoreError(f"Redis at {self.address} refused a command: {error}") from error
+            raise StoreError(f"Redis at {self.address} refused a command: {error}") from None
 
 
 def _unpacked(stored: bytes, job_id: str) -> JobRecord:

@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import redis
+from pydantic import SecretStr
 from redis.sentinel import Sentinel
 
 from tasks_bridge.errors import SettingsError
@@ -34,7 +35,7 @@ class SentinelAddress:
     """The URL without its query: Celery's and kombu's own form."""
 
     @classmethod
-    def parse(cls, url: str) -> Self:
+    def parse(cls, url: SecretStr) -> Self:
         """
         Take *url* apart.
 
@@ -42,7 +43,7 @@ class SentinelAddress:
             SettingsError: It is none, or names no master; the message doesn't quote it.
         """
         try:
-            return cls._parse(url)
+            return cls._parse(url.get_secret_value())
         except ValueError:
             # from None: the cause may quote a part of the URL
             raise SettingsError(f"The URL of the Sentinels is wrong: it must look like {FORM}") from None
@@ -88,7 +89,7 @@ class SentinelAddress:
         return master
 
 
-def sentinel_url(plain_url: str, transport_options: Any) -> str:
+def sentinel_url(plain_url: SecretStr, transport_options: Any) -> SecretStr:
     """
     Celery's or kombu's URL and transport options, as one URL.
 
@@ -99,4 +100,6 @@ def sentinel_url(plain_url: str, transport_options: Any) -> str:
         "master_name": options.get("master_name"),
         "sentinel_password": (options.get("sentinel_kwargs") or {}).get("password"),
     }
-    return f"{plain_url.partition('?')[0]}?{urlencode({name: value for name, value in query.items() if value})}"
+    return SecretStr(
+        f"{plain_url.get_secret_value()}?{urlencode({name: value for name, value in query.items() if value})}"
+    )

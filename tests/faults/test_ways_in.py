@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from tasks_bridge import SettingsError, StoreError
 from tasks_bridge.embedded import GuardedProcess, free_port
@@ -127,7 +128,7 @@ def test_jobs_go_through_tls_as_a_user_who_may_touch_nothing_else(tmp_path: Path
         )
     )
     url = f"rediss://jobs:hush-jobs@127.0.0.1:{port}/0?ssl_ca_certs={keys}/ca.crt"
-    with connect(url) as client:
+    with connect(SecretStr(url)) as client:
         servers[0].wait_until_ready(client)
         run_a_job(RedisStore(client, namespace=NAMESPACE))
         for command in (("SET", "celery", "x"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*")):
@@ -135,12 +136,12 @@ def test_jobs_go_through_tls_as_a_user_who_may_touch_nothing_else(tmp_path: Path
                 client.execute_command(*command)
 
     with (
-        connect(f"rediss://jobs:hush-jobs@127.0.0.1:{port}/0") as stranger,
+        connect(SecretStr(f"rediss://jobs:hush-jobs@127.0.0.1:{port}/0")) as stranger,
         pytest.raises(StoreError, match="certificate verify failed"),
     ):
         RedisStore(stranger, namespace=NAMESPACE).check()
     with (
-        connect(url.replace("hush-jobs", "guessed")) as intruder,
+        connect(SecretStr(url.replace("hush-jobs", "guessed"))) as intruder,
         pytest.raises(StoreError, match="refuses the user name or password") as refused,
     ):
         RedisStore(intruder, namespace=NAMESPACE).check()
@@ -160,7 +161,7 @@ def test_whole_jobs_go_through_tls_messages_and_results_included(tmp_path: Path,
         )
     )
     url = f"rediss://:hush-all@127.0.0.1:{port}/0?ssl_cert_reqs=required&ssl_ca_certs={keys}/ca.crt"
-    with connect(url) as client:
+    with connect(SecretStr(url)) as client:
         servers[0].wait_until_ready(client)
     with Stage(tmp_path, reaper, url) as stage:
         stage.scene.start_worker("--concurrency", "1")
@@ -220,5 +221,5 @@ def test_a_failover_through_sentinel_delays_jobs_and_loses_none(tmp_path: Path, 
 )
 def test_a_wrong_address_of_sentinels_is_refused_without_quoting_it(url: str):
     with pytest.raises(SettingsError, match="master_name") as refused:
-        connect(url)
+        connect(SecretStr(url))
     assert "hush" not in str(refused.value)

@@ -14,6 +14,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tasks_bridge.errors import ApiError, ApiStatusError, BridgeError, InvalidRequest, SettingsError
 from tasks_bridge.models import RemoteTask
@@ -102,7 +103,7 @@ def nested(levels: int) -> bytes:
 @example(200, {}, b'{"task_id":"t","status":"failed","\\ud83d":1}')
 @example(401, {}, b'{"error":{"code":"%s"}}' % SECRET.encode())
 def test_any_answer_is_a_task_or_an_error_of_the_api(status: int, sent: dict[str, str], content: bytes) -> None:
-    task = outcome(lambda: read_task(status, sent, content, now_s=NOW_S, secret=SECRET), ApiError)
+    task = outcome(lambda: read_task(status, sent, content, now_s=NOW_S, secret=SecretStr(SECRET)), ApiError)
     if isinstance(task, ApiStatusError):
         assert task.retry_after_s is None or 0 <= task.retry_after_s < math.inf
         assert type(task)(*task.args).args == task.args
@@ -116,7 +117,7 @@ def test_any_answer_is_a_task_or_an_error_of_the_api(status: int, sent: dict[str
 
 @given(statuses, headers, bodies)
 def test_any_answer_is_a_catalogue_or_an_error_of_the_api(status: int, sent: dict[str, str], content: bytes) -> None:
-    rows = outcome(lambda: read_models(status, sent, content, now_s=NOW_S, secret=SECRET), ApiError)
+    rows = outcome(lambda: read_models(status, sent, content, now_s=NOW_S, secret=SecretStr(SECRET)), ApiError)
 
     assert isinstance(rows, ApiError) or all(isinstance(row, dict) for row in rows)
 

@@ -29,8 +29,8 @@ def test_the_environment_sets_everything_under_its_published_names(monkeypatch: 
 
     settings = Settings()
 
-    assert settings.key("default") == SECRET
-    assert settings.key("team-b") == "sk-byts-b"
+    assert settings.key("default") == SecretStr(SECRET)
+    assert settings.key("team-b") == SecretStr("sk-byts-b")
     assert settings.base_url == "http://localhost:8080"
     assert settings.redis_url.get_secret_value() == "redis://r:1/2"
     assert (settings.broker, settings.backend) == ("amqp://b", "redis://r:1/3")

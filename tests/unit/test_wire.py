@@ -12,9 +12,11 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tasks_bridge import wire
 from tasks_bridge.errors import (
+    ApiError,
     ApiResponseError,
     ApiStatusError,
     AuthenticationError,
@@ -57,7 +59,7 @@ def read(content: bytes | str | dict[str, Any], status_code: int = 200, **header
     if isinstance(content, str):
         content = content.encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return wire.read_task(status_code, named, content, now_s=NOW_S, secret=KEY)
+    return wire.read_task(status_code, named, content, now_s=NOW_S, secret=SecretStr(KEY))
 
 
 def refused(status_code: int, code: object = None, message: object = "No.", **headers: str) -> ApiStatusError:
@@ -535,9 +537,22 @@ def test_a_quoted_key_is_blanked_out_wherever_it_stands(where: int) -> None:
     assert "sk-" not in str(error)
 
 
+@pytest.mark.parametrize("status_code", [200, 401])
+@pytest.mark.parametrize("content", ["x" * 195 + " %s", "x" * 295 + " %s", " " * 1195 + "%s", "%s " * 500])
+def test_no_half_of_a_key_is_left_where_a_long_answer_is_cut(status_code: int, content: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        wire.read_task(status_code, {}, (content % "custom+key").encode(), now_s=NOW_S, secret=SecretStr("custom+key"))
+
+    assert "cus" not in str(caught.value)
+
+
+def test_another_key_is_blanked_out_by_its_form() -> None:
+    assert refused(401, "invalid_api_key", "not sk-another-key, nor sk-one").message == "not ***, nor sk-one"
+
+
 def test_a_key_without_the_usual_prefix_is_blanked_out_too() -> None:
     with pytest.raises(AuthenticationError) as caught:
-        wire.read_task(401, {}, b"unknown key custom+key", now_s=NOW_S, secret="custom+key")
+        wire.read_task(401, {}, b"unknown key custom+key", now_s=NOW_S, secret=SecretStr("custom+key"))
 
     assert caught.value.message == "unknown key ***"
 
