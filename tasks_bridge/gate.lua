@@ -1,9 +1,25 @@
--- The circuit breaker's hash: failures, interval_s, probe_at (only while open), probing. KEYS[1] is it.
+-- KEYS[1], the circuit breaker's hash: failures, interval_s, probe_at (only while open), probing.
+-- KEYS[2], the places for submits: a sorted set of job ids, scored by when a place is free again at the latest.
+-- ARGV: 'take', limit, id, timeout_s          Reply: 1 if it has a place. Run twice, it has the same.
+-- ARGV: 'free', id                            Reply: 1 if it had one
+-- ARGV: 'taken'                               Reply: how many places are taken
 -- ARGV: 'admit', requests, _, _, _            Reply: {admitted, wait_s, failures so far}
 -- ARGV: 'report', good, bad, threshold, interval_min_s, interval_max_s    Reply: 'opened', 'closed' or ''
 -- Run twice: a probe may be admitted and lost, the next one comes an interval later; failures may be counted double.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+
+if ARGV[1] == 'free' then return redis.call('ZREM', KEYS[2], ARGV[2]) end
+if ARGV[1] == 'take' or ARGV[1] == 'taken' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+  local taken = redis.call('ZCARD', KEYS[2])
+  if ARGV[1] == 'taken' then return taken end
+  if taken >= tonumber(ARGV[2]) and not redis.call('ZSCORE', KEYS[2], ARGV[3]) then return 0 end
+  redis.call('ZADD', KEYS[2], now + tonumber(ARGV[4]), ARGV[3])
+  redis.call('EXPIRE', KEYS[2], 3600)
+  return 1
+end
+
 local state = redis.call('HMGET', KEYS[1], 'failures', 'interval_s', 'probe_at', 'probing')
 local failures, interval_s = tonumber(state[1]) or 0, tonumber(state[2]) or 0
 local probe_at = tonumber(state[3])
