@@ -523,7 +523,7 @@ def _task(body: dict[str, Any]) -> RemoteTask:
         return RemoteTask.model_validate(_current(body))
     except ValidationError as error:
         # Not pydantic's own text: it quotes the input, and prompts and URLs are none of a log's business.
-        fields = ", ".join(sorted({str(part["loc"][0]) for part in error.errors(include_url=False)}))
+        fields = ", ".join(sorted({str(part["loc"][0]) for part in error.errors()}))
         raise ApiResponseError(
             f"ByteSpike answered without a readable {fields}. Query the task to see its state."
         ) from None
@@ -589,7 +589,7 @@ def _retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
             # parsedate_to_datetime reads all three formats that RFC 9110 allows. One without a zone is UTC.
             date = parsedate_to_datetime(text)
             seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now_s
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, OverflowError):
             return None
         return max(0.0, seconds)
     return seconds if seconds >= 0 else None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -526,7 +527,8 @@ def test_a_refusal_in_any_shape_is_still_a_typed_refusal(content: bytes, message
 
 
 def test_a_long_message_is_shortened() -> None:
-    assert refused(400, "invalid_param", "x" * 1000).message == "x" * 300 + "…"
+    assert refused(400, "invalid_param", "x" * 300).message == "x" * 300
+    assert refused(400, "invalid_param", "x" * 301).message == "x" * 300 + "…"
 
 
 @pytest.mark.parametrize("where", [0, 290, 299])
@@ -538,7 +540,7 @@ def test_a_quoted_key_is_blanked_out_wherever_it_stands(where: int) -> None:
 
 
 @pytest.mark.parametrize("status_code", [200, 401])
-@pytest.mark.parametrize("content", ["x" * 195 + " %s", "x" * 295 + " %s", " " * 1195 + "%s", "%s " * 500])
+@pytest.mark.parametrize("content", ["x" * 195 + " %s", "x" * 295 + " %s", " " * 1195 + "%s"])
 def test_no_half_of_a_key_is_left_where_a_long_answer_is_cut(status_code: int, content: str) -> None:
     with pytest.raises(ApiError) as caught:
         wire.read_task(status_code, {}, (content % "custom+key").encode(), now_s=NOW_S, secret=SecretStr("custom+key"))
@@ -587,7 +589,9 @@ def test_an_answer_that_is_not_json_is_quoted_without_the_key() -> None:
             60.0,
         ),
         ({"retry-after": datetime.fromtimestamp(NOW_S + 60, UTC).strftime("%a %b %d %H:%M:%S %Y")}, 60.0),
+        ({"retry-after": (datetime.fromtimestamp(NOW_S + 60 - 18000, UTC)).strftime("%a, %d %b %Y %T -0500")}, 60.0),
         ({"retry-after": "Fri, 99 Foo 2027 08:01:30 GMT"}, None),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 +9999999999999999"}, None),
         ({"X-RateLimit-Reset": str(int(NOW_S + 30))}, 30.0),
         ({"x-ratelimit-reset": str(NOW_S - 30)}, 0.0),
         ({"x-ratelimit-reset": "0"}, None),
@@ -602,6 +606,17 @@ def test_an_answer_that_is_not_json_is_quoted_without_the_key() -> None:
 def test_the_servers_hint_is_read_leniently(headers: dict[str, str], expected: float | None) -> None:
     assert wire.retry_after_s(headers, NOW_S) == expected
     assert wire.retry_after_s(httpx.Headers(headers), NOW_S) == expected
+
+
+def test_a_date_without_a_zone_is_utc_wherever_the_worker_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    date = datetime.fromtimestamp(NOW_S + 60, UTC).strftime("%a %b %d %H:%M:%S %Y")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC+5")
+        time.tzset()
+        wait_s = wire.retry_after_s({"retry-after": date}, NOW_S)
+    time.tzset()
+
+    assert wait_s == 60
 
 
 @given(
@@ -625,7 +640,7 @@ RESET = {"x_ratelimit_reset": str(int(NOW_S + 3600))}
         (429, "concurrency_limit", RESET, None),
         (429, "concurrency_limit", {"retry_after": "2"}, 2.0),
         (402, "insufficient_balance", RESET, None),
-        (402, "insufficient_balance", RESET | {"x_ratelimit_remaining": "12.50"}, None),
+        (402, "insufficient_balance", RESET | {"x_ratelimit_remaining": "1"}, None),
         (402, "insufficient_balance", RESET | {"x_ratelimit_remaining": "0.00"}, 3600.0),
         (503, "api_error", RESET, None),
         (503, "api_error", RESET | {"retry_after": "5"}, 5.0),
