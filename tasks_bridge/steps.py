@@ -125,19 +125,17 @@ class View:
         return self.until_deadline(wanted * (self.settings.callback_poll_factor if self.record.has_callback else 1))
 
     def backoff_s(self, attempt: int) -> float:
-        """Until the next try after the *attempt*-th failure in a row."""
-        wanted = backoff_s(
+        """Until the next try after the *attempt*-th failure in a row, the deadline apart."""
+        return backoff_s(
             attempt,
             retry_min_s=self.settings.retry_min_s,
             retry_max_s=self.settings.retry_max_s,
             random=self.random,
         )
-        return self.until_deadline(wanted)
 
     def until_deadline(self, delay_s: float) -> float:
-        """No countdown reaches past the deadline, which is a moment to act at."""
-        left = self.deadline_at - self.now
-        return min(delay_s, left) if left > 0 else delay_s
+        """No countdown reaches past the deadline, which is a moment to act at: at once, if it passed meanwhile."""
+        return min(delay_s, max(self.deadline_at - self.now, 0.0))
 
     def rate_limit_s(self, error: RateLimited) -> float:
         """Until the server may accept again."""
@@ -228,7 +226,7 @@ def after_submit(view: View, outcome: RemoteTask | BridgeError) -> Step:
     if _is_transient(outcome):
         record = record.but(attempts=record.attempts + 1, attempted_at=view.now)
         slow = record.attempts >= view.settings.submit_attempts
-        wait_s = view.until_deadline(view.settings.retry_max_s) if slow else view.backoff_s(record.attempts)
+        wait_s = view.until_deadline(view.settings.retry_max_s if slow else view.backoff_s(record.attempts))
         reason = f"submit unanswered, attempt {record.attempts}: {outcome}"
         return Step(JobState.QUEUED, record, wait_s, reason, is_trouble=slow)
     # a Conflict is about somebody else's task: the same bytes never conflict with themselves
@@ -285,7 +283,8 @@ def after_cancel(view: View, outcome: RemoteTask | BridgeError) -> Step:
         if step.state.is_terminal:
             # the remote task came first: what it says is how the job ended
             return replace(step, record=step.record.but(error=None))
-        return _insist(view, step.record, f"still {outcome.status} after a cancel")
+        record = step.record.but(failures=view.record.failures)
+        return _insist(replace(view, state=step.state), record, f"still {outcome.status} after a cancel")
     if isinstance(outcome, NotFound):
         return _nothing_to_cancel(view)
     return _insist(view, view.record, f"cancel unanswered: {outcome}")
