@@ -17,6 +17,7 @@ from tasks_bridge.budget import Budget
 from tasks_bridge.client import AsyncClient
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
+from tasks_bridge.hooks import Hooks
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
 from tasks_bridge.settings import UNREADABLE, is_readable
@@ -42,6 +43,8 @@ class Bridge:
         self.app = app
         self.settings = settings
         self.results = Results(app)
+        self.hooks: list[Hooks] = []
+        """What integrations have done in the workers; to be filled before a worker starts."""
         self._lock = threading.Lock()
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
         self._is_checked = False
@@ -172,11 +175,17 @@ def _starts(url: SecretStr, *schemes: str) -> bool:
 
 
 _bridges: WeakKeyDictionary[Celery, Bridge] = WeakKeyDictionary()
+_problems: WeakKeyDictionary[Celery, SettingsError] = WeakKeyDictionary()
 
 
 def register_bridge(bridge: Bridge) -> None:
     """Make *bridge* the one of its app."""
     _bridges[bridge.app] = bridge
+
+
+def refuse_bridge(app: Celery, problem: SettingsError) -> None:
+    """Say why *app* has no bridge, to whoever asks for it: it could not be installed."""
+    _problems[app] = problem
 
 
 def bridge_of(app: Celery | None = None) -> Bridge:
@@ -191,6 +200,8 @@ def bridge_of(app: Celery | None = None) -> Bridge:
         target = target._get_current_object()  # noqa: SLF001 - Celery's documented way past its proxies
     bridge = _bridges.get(target)
     if bridge is None:
+        if target in _problems:
+            raise _problems[target]
         raise SettingsError(
             f"The Celery app {target.main or target!r} doesn't know tasks-bridge: "
             "call tasks_bridge.install(app) where the app is made"
