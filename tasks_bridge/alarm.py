@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import BridgeError, StoreError
-from tasks_bridge.publish import publish_generate, publish_poll
+from tasks_bridge.publish import generate_queue, publish_generate, publish_poll
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG_MESSAGES: Final = 2
 """Poll messages that may wait in the queue for each pool slot of this worker: more would only age there."""
+
+BACKLOG_SUBMITS: Final = 50
+"""The same for `generate` messages, each of which is for one job: what is published between two turns."""
 
 TURNS_PER_TICK: Final = 5
 """Turns that find something due come no closer than that: what comes due in between shares messages."""
@@ -141,25 +144,31 @@ class AlarmThread(threading.Thread):
         """Publish messages for what is due; returns the seconds until it pays to look again."""
         bridge, settings = self._bridge, self._bridge.settings
         # the broker first: claiming what can't be published would only delay it
-        limit = self._room() * settings.poll_batch
+        limit = self._room(settings.queue, BACKLOG_MESSAGES) * settings.poll_batch
         next_due_s = bridge.store.next_due_s()
         if next_due_s is None or next_due_s > 0:
             return settings.tick_s if next_due_s is None else min(next_due_s, settings.tick_s)
-        if limit and (claims := bridge.store.claim(limit, settings.lease_s)):
+        if limit and (claims := bridge.store.claim(limit, settings.lease_s, submits=self._submits())):
             self._publish(claims)
         return settings.tick_s / TURNS_PER_TICK
 
-    def _room(self) -> int:
-        """How many more poll messages the queue should take."""
+    def _submits(self) -> int:
+        """How many more jobs to tell that they may submit: those that find no place would only turn in circles."""
+        room = self._room(generate_queue(self._bridge.app), BACKLOG_SUBMITS)
+        # always some: the messages in that queue may not be ours, and a cancelled job needs no place
+        return int(max(min(room, self._bridge.gate.free_places()), self._slots))
+
+    def _room(self, queue: str, most: int) -> int:
+        """How many more messages *queue* should take, which holds up to *most* for each slot."""
         if self._connection is None:
             self._connection = self._bridge.app.connection_for_write()
             self._connection.ensure_connection(max_retries=1, timeout=5)
-        return max(BACKLOG_MESSAGES * self._slots - self._queued(self._connection), 0)
+        return max(most * self._slots - self._queued(self._connection, queue), 0)
 
-    def _queued(self, connection: Connection) -> int:
+    def _queued(self, connection: Connection, queue: str) -> int:
         try:
             channel: Any = connection.default_channel
-            declared = channel.queue_declare(queue=self._bridge.settings.queue, passive=True)
+            declared = channel.queue_declare(queue=queue, passive=True)
         except connection.channel_errors:
             # Redis: an empty queue is no key. AMQP: somebody deleted it, publishing declares it, the channel is lost
             if connection.transport.driver_type == "amqp":

@@ -129,6 +129,8 @@ async def _hold_back(bridge: Bridge, plans: Sequence[Plan]) -> None:
     for plan in requests[admission.admitted :]:
         # spread over the time until the probe after the next
         plan.wait_s = admission.wait_s * (1 + plan.view.random)
+    if not bridge.gate.is_capped:
+        return
     for plan in requests[: admission.admitted]:
         if plan.action is Action.SUBMIT and not await bridge.reactor.blocking(
             bridge.gate.take_submit, plan.lease.job_id
@@ -170,7 +172,7 @@ async def _work(bridge: Bridge, plan: Plan) -> Outcome:
     if plan.wait_s is not None:
         return _known_unsent(view, Outcome(lease, action, steps.held_back(view, action, plan.wait_s)))
     answer = await _ask(bridge, lease, action)
-    if action is Action.SUBMIT:
+    if action is Action.SUBMIT and bridge.gate.is_capped:
         with suppress(StoreError):  # then the place is free after the submit's timeout
             await bridge.reactor.blocking(bridge.gate.free_submit, lease.job_id)
     step = await _affordable(bridge, plan, _decide(plan.view_now(), action, answer))

@@ -54,6 +54,13 @@ def publish_generate(
     )
 
 
+def generate_queue(app: Celery) -> str:
+    """The queue of `generate` messages, unless a call names another."""
+    router: Any = app.amqp.router
+    queue = router.route({}, GENERATE).get("queue")
+    return str(queue.name if queue else app.conf.task_default_queue)
+
+
 def publish_poll(app: Celery, queue: str, job_ids: Sequence[str], **once: Any) -> None:
     """
     Publish one `poll` message for *job_ids*.

@@ -24,6 +24,7 @@ All times are seconds since the epoch on the store's clock (Redis' own), so that
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
@@ -37,11 +38,48 @@ NO_REASON: Final = "cancelled"
 """Kept where `request_cancel` is given an empty reason, which could not be told from no request at all."""
 
 
+LANES: Final = 32
+"""
+Among how many lanes the jobs are dealt out, by model and key; those to be submitted apart from all others.
+
+Lanes get equal shares of each claim, so that thousands of due jobs of one model hold up no job of another. Two models
+may meet in one lane, as in P. McKenney, "Stochastic fairness queueing", INFOCOM 1990: then they share its share.
+"""
+
+
+def lane_of(record: JobRecord) -> int:
+    """The lane of a job; it never changes."""
+    return zlib.crc32(f"{record.key}/{record.model}".encode()) % LANES
+
+
 class Purpose(StrEnum):
     """Why a worker asks for a lease; it gets one only if the job's state calls for it."""
 
     GENERATE = "generate"  # submit a QUEUED job, or finish one in a terminal state
     POLL = "poll"  # read a PENDING or RUNNING job
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A key outside the store, in the same Redis: a job's entry in Celery's result backend."""
+
+    key: str
+    value: str
+    ttl_s: int
+    """0 for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A job to be added: due after *delay_s*, claimed if its message is about to be *published*, else waiting."""
+
+    job_id: str
+    record: JobRecord
+    body: bytes = field(repr=False)
+    delay_s: float
+    published: bool
+    beside: Beside | None = None
+    """To be set along with the job iff it is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +150,16 @@ class Store(Protocol):
         It becomes due after *delay_s*: claimed if its message is about to be *published*, else waiting.
         """
 
-    def claim(self, limit: int, lease_s: float) -> list[Claim]:
-        """
-        Take up to *limit* due jobs, earliest first, for publication.
+    def register_many(self, jobs: Sequence[Registration]) -> list[Registered]:
+        """Several `register` in one round trip, all or none of them done; each is answered on its own."""
 
-        No job is given to two callers. Each is due again after *lease_s*, doubled (up to 64-fold) for each time its
-        message was published without anybody beginning: a long queue is not made longer.
+    def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:
+        """
+        Take up to *limit* due jobs for publication, at most *submits* of them to be submitted.
+
+        Lanes (see `LANES`) in which jobs are due get equal shares, and what one doesn't need goes to the others; within
+        a lane the earliest come first. No job is given to two callers. Each is due again after *lease_s*, doubled (up
+        to 64-fold) for each time its message was published without anybody beginning: a long queue is not made longer.
         """
 
     def release(self, job_ids: Sequence[str]) -> int:

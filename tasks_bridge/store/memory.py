@@ -8,7 +8,18 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, JobRecord, JobState
-from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
+from tasks_bridge.store.base import (
+    NO_REASON,
+    Beside,
+    Claim,
+    Entry,
+    Lease,
+    Purpose,
+    Registered,
+    Registration,
+    Write,
+    lane_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +43,12 @@ class _Job:
     left_to: int | None = None
     """Version of its record, while it is due and waits for a worker of that version or a newer one."""
 
+    @property
+    def lane(self) -> str:
+        """Jobs that are to be submitted have lanes of their own."""
+        kind = "submit" if self.state is JobState.QUEUED else "poll"
+        return f"{kind}:{lane_of(self.record)}"
+
 
 @dataclass
 class MemoryStore:
@@ -42,31 +59,43 @@ class MemoryStore:
     version: int = RECORD_VERSION
     notices: list[tuple[str, str]] = field(default_factory=list)
     """What was published to followers: (job id, notice)."""
+    beside: list[Beside] = field(default_factory=list)
+    """What was set along with jobs."""
     _jobs: dict[str, _Job] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
     def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
         """See `Store.register`."""
-        with self._lock:
-            phase = "claimed" if published else "waiting"
-            if job := self._find(job_id):
-                again = job.record == record and (job.token, job.phase, job.claims) == (0, phase, 0)
-                return Registered(again, job.state, job.record)
-            self._jobs[job_id] = _Job(JobState.QUEUED, record, body, self.clock() + delay_s, phase)
-            return Registered(is_new=True, state=JobState.QUEUED, record=record)
+        return self.register_many([Registration(job_id, record, body, delay_s, published)])[0]
 
-    def claim(self, limit: int, lease_s: float) -> list[Claim]:
+    def register_many(self, jobs: Sequence[Registration]) -> list[Registered]:
+        """See `Store.register_many`."""
+        with self._lock:
+            return [self._register(job) for job in jobs]
+
+    def _register(self, new: Registration) -> Registered:
+        phase = "claimed" if new.published else "waiting"
+        if job := self._find(new.job_id):
+            again = job.record == new.record and (job.token, job.phase, job.claims) == (0, phase, 0)
+            return Registered(again, job.state, job.record)
+        self._jobs[new.job_id] = _Job(JobState.QUEUED, new.record, new.body, self.clock() + new.delay_s, phase)
+        if new.beside is not None:
+            self.beside.append(new.beside)
+        return Registered(is_new=True, state=JobState.QUEUED, record=new.record)
+
+    def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:
         """See `Store.claim`."""
         with self._lock:
             now = self.clock()
             left_to_us = sorted((job.left_to, job_id) for job_id, job in self._jobs.items() if self._is_left_to_us(job))
             for _, job_id in left_to_us[:limit]:
                 _schedule(self._jobs[job_id], now)
-            due = sorted(
-                (job.due_at, job_id) for job_id, job in self._jobs.items() if _is_due(job, now) and job.left_to is None
-            )
+            lanes: dict[str, list[tuple[float, str]]] = {}
+            for job_id, job in self._jobs.items():
+                if job.due_at is not None and job.due_at <= now and job.left_to is None:
+                    lanes.setdefault(job.lane, []).append((job.due_at, job_id))
             claims = []
-            for _, job_id in due[:limit]:
+            for job_id in _shared(lanes, limit, limit if submits is None else submits):
                 job = self._jobs[job_id]
                 if job.record.version > self.version:
                     job.left_to = job.record.version
@@ -262,3 +291,20 @@ def _is_due(job: _Job, now: float) -> bool:
 
 def _schedule(job: _Job, at: float) -> None:
     job.due_at, job.left_to = at, None
+
+
+def _shared(lanes: dict[str, list[tuple[float, str]]], limit: int, submits: int) -> list[str]:
+    """Which jobs are claimed, lane by lane: see `Store.claim`."""
+    ordered = sorted(((sorted(due), lane) for lane, due in lanes.items()), key=lambda each: (each[0][0][0], each[1]))
+    taken = dict.fromkeys(lanes, 0)
+    left, before = limit, None
+    while left != before:
+        before, share = left, max(left // max(len(ordered), 1), 1)
+        for due, lane in ordered:
+            take = min(share, len(due) - taken[lane], left)
+            if lane.startswith("submit"):
+                take = min(take, submits)
+                submits -= take
+            taken[lane] += take
+            left -= take
+    return [job_id for due, lane in ordered for _, job_id in due[: taken[lane]]]

@@ -6,16 +6,18 @@ Keys, all under the prefix ``{<namespace>}:``, whose braces keep a namespace in 
 =============  ===========  ================================================================  ==================
 key            type         content                                                           expires
 =============  ===========  ================================================================  ==================
-``due``        sorted set   job id, scored by its due time (s since the epoch)                members leave at
-                                                                                              the end
+``due:<kind>:  sorted set   the schedule: job id, scored by its due time (s since the epoch)  members leave at
+<lane>``                    of the jobs of one lane (see `LANES`). Kind: ``submit`` while     the end
+                            `QUEUED`, else ``poll``
+``due``        sorted set   the same, of jobs that version 1 wrote
 ``newer``      sorted set   ids of due jobs that an older worker met, scored by the version   members leave once
                             of their records: out of its way, and due at once for a newer     a newer one came
                             worker
-``job:<id>``   string       msgpack of: the record's version; `JobState`; token; phase (``w``  ``result_ttl_s``
-                            waiting, ``c`` claimed, ``l`` leased, ``e`` ended); claims; the   after the end
-                            `JobRecord`, packed (`packed`); the reason to cancel, once asked
-                            for; ``heard`` and ``recheck``, see ``announce.lua``. A hash, if
-                            version 1 wrote it
+``job:<id>``   string       msgpack of: the record's version; lane; `JobState`; token; phase  ``result_ttl_s``
+                            (``w`` waiting, ``c`` claimed, ``l`` leased, ``e`` ended);        after the end
+                            claims; the `JobRecord`, packed (`packed`); the reason to
+                            cancel, once asked for; ``heard`` and ``recheck``, see
+                            ``announce.lua``. A hash, if version 1 wrote it
 ``body:<id>``  string       the submit request's bytes, prompt included                       deleted once
                                                                                               accepted, or with
                                                                                               the job
@@ -42,7 +44,18 @@ from redis.sentinel import SentinelConnectionPool
 from tasks_bridge.errors import SettingsError, StoreError
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import sentinel
-from tasks_bridge.store.base import NO_REASON, Claim, Entry, Lease, Purpose, Registered, Write
+from tasks_bridge.store.base import (
+    NO_REASON,
+    Beside,
+    Claim,
+    Entry,
+    Lease,
+    Purpose,
+    Registered,
+    Registration,
+    Write,
+    lane_of,
+)
 from tasks_bridge.store.packed import pack, unpack
 
 if TYPE_CHECKING:
@@ -71,6 +84,7 @@ SCRIPTS: Final = (
     "touch",
     "announce",
     "get",
+    "count",
 )
 
 
@@ -132,8 +146,6 @@ class RedisStore:
         """
         self._redis = client
         self._prefix = f"{{{namespace}}}:"
-        self._due = f"{self._prefix}due"
-        self._newer = f"{self._prefix}newer"
         self._keep_body = "1" if keep_body else "0"
         self._clock = clock
         self._version = version
@@ -172,15 +184,35 @@ class RedisStore:
 
     def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
         """See `Store.register`."""
-        packed = pack(record.to_json(), job_id)
-        is_new, state, kept = self._run(
-            "register", job_id, packed, body, delay_s, "c" if published else "w", record.version
-        )
-        return Registered(bool(is_new), JobState(state.decode()), record if kept == packed else _unpacked(kept, job_id))
+        return self.register_many([Registration(job_id, record, body, delay_s, published)])[0]
 
-    def claim(self, limit: int, lease_s: float) -> list[Claim]:
+    def register_many(self, jobs: Sequence[Registration]) -> list[Registered]:
+        """See `Store.register_many`."""
+        if not jobs:
+            return []
+        arguments: list[str | bytes | float] = []
+        for job in jobs:
+            beside = job.beside or Beside("", "", 0)
+            arguments += (
+                job.job_id,
+                pack(job.record.to_json(), job.job_id),
+                job.body,
+                job.delay_s,
+                "c" if job.published else "w",
+                job.record.version,
+                lane_of(job.record),
+                beside.key,
+                beside.value,
+                beside.ttl_s,
+            )
+        return [
+            Registered(bool(is_new), JobState(state.decode()), job.record if is_new else _unpacked(kept, job.job_id))
+            for job, (is_new, state, kept) in zip(jobs, self._run("register", *arguments), strict=True)
+        ]
+
+    def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:
         """See `Store.claim`."""
-        reply = iter(self._run("claim", limit, lease_s, self._version))
+        reply = iter(self._run("claim", limit, limit if submits is None else submits, lease_s, self._version))
         return [
             Claim(job_id, JobState(state.decode()), self._upgraded(record, job_id) if record else None)
             for job_id, state, record in zip(map(bytes.decode, reply), reply, reply, strict=True)
@@ -284,28 +316,16 @@ class RedisStore:
 
     def due_count(self) -> int:
         """See `Store.due_count`."""
-        now = self._clock() if self._clock else self.now()
-        with self._errors():
-            return int(self._redis.zcount(self._due, "-inf", now)) + int(self._redis.zcard(self._newer))
+        return int(self._run("count", self._version)[2])
 
     def open_count(self) -> int:
         """See `Store.open_count`."""
-        with self._errors():
-            return int(self._redis.zcard(self._due)) + int(self._redis.zcard(self._newer))
+        return int(self._run("count", self._version)[1])
 
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""
-        with self._errors(), self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zrange(self._due, 0, 0, withscores=True)
-            pipeline.zcount(self._newer, "-inf", self._version)
-            pipeline.time()
-            earliest, left_to_us, (seconds, micros) = pipeline.execute()
-        if left_to_us:
-            return 0.0
-        if not earliest:
-            return None
-        now = self._clock() if self._clock else seconds + micros / 1e6
-        return float(earliest[0][1]) - now
+        now, _, _, earliest = self._run("count", self._version)
+        return float(earliest) - float(now) if earliest else None
 
     def now(self) -> float:
         """See `Store.now`; after the first call without a round trip, and immune to jumps of the local clock."""
@@ -341,7 +361,7 @@ class RedisStore:
     def _run(self, script: str, *arguments: str | bytes | float) -> Any:
         now = "" if self._clock is None else f"{self._clock():.6f}"
         with self._errors():
-            return self._scripts[script](keys=[self._due], args=[now, self._prefix, *arguments])
+            return self._scripts[script](keys=[f"{self._prefix}due"], args=[now, self._prefix, *arguments])
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

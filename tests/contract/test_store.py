@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 
 import pytest
 import redis
 
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.store import Claim, Lease, Purpose, Registered, Store
-from tasks_bridge.store.base import Write
+from tasks_bridge.store.base import LANES, Beside, Registration, Write, lane_of
 from tasks_bridge.store.memory import MemoryStore
 from tasks_bridge.store.redis import RedisStore
 
@@ -160,6 +161,26 @@ def test_a_body_comes_back_as_it_was_given(store: Store, body: bytes) -> None:
     assert begin(store, "job").body == body
 
 
+def registration(job_id: str, **changes: object) -> Registration:
+    known = {"record": a_record(), "body": BODY, "delay_s": 0.0, "published": False}
+    return Registration(job_id, **known | changes)  # type: ignore[arg-type]
+
+
+def test_several_jobs_are_registered_at_once_and_each_is_answered_on_its_own(store: Store) -> None:
+    put(store, "old", JobState.RUNNING)
+    jobs = [registration("new"), registration("old", record=a_record(digest="other")), registration("new")]
+
+    answers = store.register_many(jobs)
+
+    assert [(answer.is_new, answer.state) for answer in answers] == [
+        (True, JobState.QUEUED),
+        (False, JobState.RUNNING),
+        (True, JobState.QUEUED),
+    ]
+    assert store.open_count() == 2
+    assert store.register_many([]) == []
+
+
 # -- claim and release ------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +192,73 @@ def test_due_jobs_are_claimed_earliest_first_up_to_the_limit(store: Store, clock
     assert claimed_ids(store.claim(2, LEASE_S)) == ["first", "second"]
     assert claimed_ids(store.claim(10, LEASE_S)) == ["third"]
     assert store.claim(10, LEASE_S) == []
+
+
+MODELS = ("sora-2", "seedream-v4", "veo-3")
+"""Of different lanes."""
+
+
+def register_of(store: Store, model: str, *job_ids: str) -> None:
+    store.register_many([registration(job_id, record=a_record(model=model)) for job_id in job_ids])
+
+
+def test_the_models_of_these_tests_have_lanes_of_their_own_and_lua_knows_as_many() -> None:
+    assert len({lane_of(a_record(model=model)) for model in MODELS}) == len(MODELS)
+    assert f"local LANES = {LANES}\n" in (files("tasks_bridge.store") / "lua" / "common.lua").read_text()
+
+
+def test_a_flood_of_one_model_holds_up_no_job_of_another(store: Store, clock: Clock) -> None:
+    register_of(store, MODELS[0], *(f"flood{number:03}" for number in range(200)))
+    clock.advance(60)
+    register_of(store, MODELS[1], "lone")
+
+    claims = claimed_ids(store.claim(10, LEASE_S))
+
+    assert "lone" in claims
+    assert len(claims) == 10, "the share that it leaves should go to the flood"
+
+
+def test_a_flood_to_be_submitted_holds_up_no_poll_of_the_same_model(store: Store, clock: Clock) -> None:
+    put(store, "polled", JobState.RUNNING, delay_s=60)
+    register_of(store, a_record().model, *(f"flood{number:03}" for number in range(200)))
+    clock.advance(60)
+
+    assert "polled" in claimed_ids(store.claim(4, LEASE_S))
+
+
+def test_lanes_get_equal_shares_and_what_one_does_not_need_goes_to_the_others(store: Store, clock: Clock) -> None:
+    for model, count in zip(MODELS, (50, 2, 50), strict=True):
+        register_of(store, model, *(f"{model}-{number:02}" for number in range(count)))
+
+    claims = claimed_ids(store.claim(12, LEASE_S))
+
+    assert [sum(job_id.startswith(model) for job_id in claims) for model in MODELS] == [5, 2, 5]
+
+
+def test_where_there_are_more_lanes_than_places_each_gets_its_turn(store: Store, clock: Clock) -> None:
+    for model in MODELS:
+        register_of(store, model, *(f"{model}-{number}" for number in range(5)))
+        clock.advance(1)
+
+    turns = []
+    for number in range(15):
+        turns += [job_id[:-2] for job_id in claimed_ids(store.claim(1, LEASE_S))]
+        register_of(store, turns[-1], f"{turns[-1]}-more{number}")  # what was served comes again, and waits anew
+        clock.advance(0.001)
+
+    assert set(turns) == set(MODELS), f"every model should have had its turn: {turns}"
+
+
+def test_no_more_are_claimed_to_be_submitted_than_asked_for(store: Store, clock: Clock) -> None:
+    put(store, "polled", JobState.RUNNING, delay_s=0)
+    register_of(store, MODELS[0], "first", "second", "third")
+    register_of(store, MODELS[1], "fourth", "fifth")
+
+    claims = store.claim(10, LEASE_S, submits=2)
+
+    assert sum(claim.state is JobState.QUEUED for claim in claims) == 2
+    assert "polled" in claimed_ids(claims)
+    assert store.claim(10, LEASE_S, submits=0) == []
 
 
 def test_a_job_is_due_at_its_due_time_and_not_before(store: Store, clock: Clock) -> None:
@@ -856,7 +944,44 @@ def test_every_key_is_in_the_namespace(redis_store: RedisStore, namespace: str) 
 
     new = set(client.keys("*")) - before
 
-    assert new == {f"{{{namespace}}}:{name}".encode() for name in ("due", "job:job", "job:other", "body:other")}
+    lane = lane_of(a_record())
+    names = (f"due:poll:{lane}", f"due:submit:{lane}", "job:job", "job:other", "body:other")
+    assert new == {f"{{{namespace}}}:{name}".encode() for name in names}
+
+
+def test_what_is_to_be_set_beside_a_job_is_set_for_new_ones_only(redis_store: RedisStore) -> None:
+    client = redis_store.client
+    register(redis_store, "known")
+    names = {name: redis_store.key("beside", name) for name in ("for ever", "for a minute", "not new")}
+    ttls = {"for ever": 0, "for a minute": 60, "not new": 60}
+
+    redis_store.register_many(
+        [
+            registration(
+                "known" if name == "not new" else name.replace(" ", "-"),
+                record=a_record(digest="other"),
+                beside=Beside(key, "entry", ttls[name]),
+            )
+            for name, key in names.items()
+        ]
+    )
+
+    assert client.mget(names.values()) == [b"entry", b"entry", None]
+    assert client.ttl(names["for ever"]) == -1
+    assert 50 < client.ttl(names["for a minute"]) <= 60
+
+
+def test_a_claim_drops_what_is_on_the_schedule_without_being_a_job_of_that_lane(redis_store: RedisStore) -> None:
+    client, own = redis_store.client, lane_of(a_record())
+    register(redis_store, "job")
+    put(redis_store, "ended", JobState.FAILED, delay_s=0)
+    assert redis_store.end(begin(redis_store, "ended"), 60)
+    strays = {f"due:submit:{own}": "unknown", f"due:poll:{own}": "ended", f"due:submit:{(own + 1) % LANES}": "job"}
+    for name, job_id in strays.items():
+        client.zadd(redis_store.key("", "").removesuffix(":") + name, {job_id: 0})
+
+    assert claimed_ids(redis_store.claim(10, LEASE_S)) == ["job"]
+    assert redis_store.open_count() == 1
 
 
 def test_namespaces_do_not_see_each_other(redis_store: RedisStore, namespace: str) -> None:

@@ -45,8 +45,9 @@ jumps = st.one_of(st.just(0.125), delays, st.just(3600.0))
 versions = st.integers(0, 3)
 
 
-def a_record(version: int) -> JobRecord:
-    return JobRecord(version=RECORD_VERSION, model="m", key="default", digest=f"d{version}", created_at=1.0)
+def a_record(job_id: str, version: int) -> JobRecord:
+    model = "one" if job_id in IDS[:2] else "other"
+    return JobRecord(version=RECORD_VERSION, model=model, key="default", digest=f"d{version}", created_at=1.0)
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Twins(RuleBasedStateMachine):
     @rule(job_id=st.sampled_from(IDS), version=versions, delay_s=delays, published=st.booleans(), twice=st.booleans())
     def register(self, job_id: str, version: int, delay_s: float, published: bool, twice: bool) -> None:
         def command(store: Store) -> Any:
-            return store.register(job_id, a_record(version), b"body", delay_s=delay_s, published=published)
+            return store.register(job_id, a_record(job_id, version), b"body", delay_s=delay_s, published=published)
 
         answer = self.both(command)
         if job_id not in self.known:
@@ -103,12 +104,15 @@ class Twins(RuleBasedStateMachine):
         if twice:
             assert self.both(command) == answer, "a repeated register should be answered as the first"
 
-    @rule(limit=st.integers(1, 6), twice=st.booleans())
-    def claim(self, limit: int, twice: bool) -> None:
+    @rule(limit=st.integers(1, 6), submits=st.none() | st.integers(0, 3), twice=st.booleans())
+    def claim(self, limit: int, submits: int | None, twice: bool) -> None:
         due = self.both(lambda store: store.due_count())
-        claims = self.both(lambda store: store.claim(limit, LEASE_S))
+        claims = self.both(lambda store: store.claim(limit, LEASE_S, submits=submits))
 
-        assert len(claims) == min(limit, due), "a claim should take all that is due, up to its limit"
+        if submits is None:
+            assert len(claims) == min(limit, due), "a claim should take all that is due, up to its limit"
+        else:
+            assert sum(claim.state is JobState.QUEUED for claim in claims) <= submits
         for claim in claims:
             self._lease_must_be_over(claim.job_id)
             self.known[claim.job_id].holder_until = None
@@ -166,7 +170,7 @@ class Twins(RuleBasedStateMachine):
                 st.lists(st.sampled_from(self.leases), min_size=1, max_size=3, unique_by=lambda lease: lease.job_id),
             )
         )
-        writes = [Write(lease, state, a_record(version), delay_s, published) for lease in leases]
+        writes = [Write(lease, state, a_record(lease.job_id, version), delay_s, published) for lease in leases]
         held = self.both(lambda store: store.write_many(writes))
         for lease, is_held in zip(leases, held, strict=True):
             known = self.known[lease.job_id]

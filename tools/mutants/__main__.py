@@ -39,14 +39,14 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "tasks_bridge/record.py": ("tests/unit/test_record.py", "tests/unit/test_steps.py", "tests/unit/test_budget.py"),
     "tasks_bridge/settings.py": ("tests/unit/test_settings.py", "tests/unit/test_fuzz.py"),
     "tasks_bridge/sse.py": ("tests/unit/test_sse.py", "tests/unit/test_fuzz.py"),
-    "tasks_bridge/steps.py": ("tests/unit/test_steps.py",),
+    "tasks_bridge/steps.py": ("tests/unit/test_steps.py", "tests/unit/test_budget.py"),
     "tasks_bridge/tokens.py": ("tests/unit/test_tokens.py",),
     "tasks_bridge/wire.py": ("tests/unit/test_wire.py", "tests/unit/test_fuzz.py"),
     "tasks_bridge/store/memory.py": (*_STORE, _TWINS),
     "tasks_bridge/store/redis.py": (*_STORE, _TWINS),
     **{
         f"tasks_bridge/store/lua/{name}.lua": (*_STORE, _TWINS)
-        for name in "announce begin cancel claim common end get register release renew touch write".split()  # noqa: SIM905
+        for name in "announce begin cancel claim common count end get register release renew touch write".split()  # noqa: SIM905
     },
 }
 """Each file with the arguments for pytest that run its tests, those that notice most first."""

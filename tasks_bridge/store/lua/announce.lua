@@ -12,11 +12,11 @@ if job.phase == LEASED then
     write_job(id, job)
   end
 elseif job.phase == WAITING and job.state ~= 'QUEUED' then
-  local due = due_at(id)
+  local due = due_at(id, job)
   if due and due > at then
     job.heard = at
     write_job(id, job)
-    schedule(id, at)
+    schedule(id, job, at)
   end
 end
 return 1

@@ -8,5 +8,5 @@ if not job.cancel then
   job.cancel = ARGV[4]
   write_job(id, job)
 end
-if job.phase ~= LEASED then schedule(id, math.min(now, due_at(id) or now)) end
+if job.phase ~= LEASED then schedule(id, job, math.min(now, due_at(id, job) or now)) end
 return job.state

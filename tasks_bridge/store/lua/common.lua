@@ -1,7 +1,7 @@
 -- Prepended to every script. ARGV[1] is the time to assume ('' for the server's own), ARGV[2] the key prefix.
--- Keys of single jobs are computed from the prefix: its hash tag puts them all into the slot of KEYS[1].
+-- Keys of jobs and schedules are computed from the prefix: its hash tag puts them all into the slot of KEYS[1].
 local prefix = ARGV[2]
-local due_key, newer_key = prefix .. 'due', prefix .. 'newer'
+local newer_key = prefix .. 'newer'
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
@@ -15,23 +15,41 @@ local WAITING, CLAIMED, LEASED, ENDED = 'w', 'c', 'l', 'e'
 local function stamp(seconds) return string.format('%.6f', seconds) end
 local function job_key(id) return prefix .. 'job:' .. id end
 local function body_key(id) return prefix .. 'body:' .. id end
-local function due_at(id)
-  return tonumber(redis.call('ZSCORE', due_key, id)) or (redis.call('ZSCORE', newer_key, id) and now)
+
+-- Schedules: LANES for jobs that are to be submitted, as many for all others, and the one of version 1.
+local LANES = 32
+local function submit_lane(lane) return prefix .. 'due:submit:' .. lane end
+local function poll_lane(lane) return prefix .. 'due:poll:' .. lane end
+local first_lane = prefix .. 'due'
+local function lane_of(job)
+  if not job.lane then return first_lane end
+  return job.state == 'QUEUED' and submit_lane(job.lane) or poll_lane(job.lane)
 end
-local function schedule(id, at)
-  redis.call('ZADD', due_key, stamp(at), id)
+local function each_lane(visit)
+  visit(first_lane)
+  for lane = 0, LANES - 1 do
+    visit(submit_lane(lane), true)
+    visit(poll_lane(lane))
+  end
+end
+local function due_at(id, job)
+  return tonumber(redis.call('ZSCORE', lane_of(job), id)) or (redis.call('ZSCORE', newer_key, id) and now)
+end
+local function schedule(id, job, at)
+  redis.call('ZADD', lane_of(job), stamp(at), id)
   redis.call('ZREM', newer_key, id)
 end
+local function unschedule(id, job) redis.call('ZREM', lane_of(job), id) end
 -- Off the schedule that older workers read, and due now for those who know records of this version.
-local function leave_to_newer(id, version)
-  redis.call('ZREM', due_key, id)
-  redis.call('ZADD', newer_key, version, id)
+local function leave_to_newer(id, job)
+  unschedule(id, job)
+  redis.call('ZADD', newer_key, job.version, id)
 end
 
 -- A job is one value, the smallest that Redis has: its fields as msgpack, in this order, those at the end being rare.
 local function write_job(id, job)
-  redis.call('SET', job_key(id), cmsgpack.pack(job.version, job.state, job.token, job.phase, job.claims, job.record,
-    job.cancel, job.heard, job.recheck))
+  redis.call('SET', job_key(id), cmsgpack.pack(job.version, job.lane, job.state, job.token, job.phase, job.claims,
+    job.record, job.cancel, job.heard, job.recheck))
 end
 -- Version 1 kept a hash, whose field `lease` was '<token>:<phase>:<claims>'.
 local function read_hash(id)
@@ -45,7 +63,7 @@ local function read_job(id)
   if not value then return nil end
   if value.err then return read_hash(id) end
   local job = {}
-  job.version, job.state, job.token, job.phase, job.claims, job.record, job.cancel, job.heard, job.recheck =
+  job.version, job.lane, job.state, job.token, job.phase, job.claims, job.record, job.cancel, job.heard, job.recheck =
     cmsgpack.unpack(value)
   return job
 end

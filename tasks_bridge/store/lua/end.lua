@@ -5,7 +5,7 @@ if not job or job.token ~= tonumber(ARGV[4]) then return 0 end
 if job.phase == ENDED then return 1 end
 job.phase = ENDED
 write_job(id, job)
-redis.call('ZREM', due_key, id)
+unschedule(id, job)
 redis.call('ZREM', newer_key, id)
 local ttl_ms = math.ceil(tonumber(ARGV[5]) * 1000)
 redis.call('PEXPIRE', job_key(id), ttl_ms)

@@ -1,12 +1,24 @@
--- ARGV: now, prefix, id, record, body, delay_s, phase, version. Reply: {is_new, state, record}
+-- ARGV: now, prefix, (id, record, body, delay_s, phase, version, lane, beside, its value, its ttl_s)…
+-- Reply: {is_new, state, record}…  `beside` is a key to be set along with a new job, '' for none; its ttl_s 0 is for ever.
 -- Run twice by a client that lost the answer, the record is still the very one it sent, and nobody has touched it: new.
-local id, record, body, delay, phase = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
-local known = read_job(id)
-if known then
-  local again = known.record == record and known.token == 0 and known.phase == phase and known.claims == 0
-  return {again and 1 or 0, known.state, known.record}
+local reply = {}
+for i = 3, #ARGV, 10 do
+  local id, record, phase, beside = ARGV[i], ARGV[i + 1], ARGV[i + 4], ARGV[i + 7]
+  local job = read_job(id)
+  if job then
+    local again = job.record == record and job.token == 0 and job.phase == phase and job.claims == 0
+    reply[#reply + 1] = {again and 1 or 0, job.state, job.record}
+  else
+    job = {version = tonumber(ARGV[i + 5]), lane = tonumber(ARGV[i + 6]), state = 'QUEUED', token = 0, phase = phase,
+      claims = 0, record = record}
+    write_job(id, job)
+    redis.call('SET', body_key(id), ARGV[i + 2])
+    schedule(id, job, now + tonumber(ARGV[i + 3]))
+    if beside ~= '' then
+      redis.call('SET', beside, ARGV[i + 8])
+      if ARGV[i + 9] ~= '0' then redis.call('EXPIRE', beside, ARGV[i + 9]) end
+    end
+    reply[#reply + 1] = {1, 'QUEUED', record}
+  end
 end
-write_job(id, {version = tonumber(ARGV[8]), state = 'QUEUED', token = 0, phase = phase, claims = 0, record = record})
-redis.call('SET', body_key(id), body)
-schedule(id, now + delay)
-return {1, 'QUEUED', record}
+return reply

@@ -6,7 +6,7 @@ for i = 3, #ARGV do
   if job and job.phase == CLAIMED then
     job.phase, job.claims = WAITING, math.max(job.claims - 1, 0)
     write_job(ARGV[i], job)
-    schedule(ARGV[i], now)
+    schedule(ARGV[i], job, now)
     released = released + 1
   end
 end

@@ -3,7 +3,7 @@ local held = 0
 for i = 4, #ARGV, 2 do
   local job = read_job(ARGV[i])
   if job and job.token == tonumber(ARGV[i + 1]) and job.phase == LEASED then
-    schedule(ARGV[i], now + tonumber(ARGV[3]))
+    schedule(ARGV[i], job, now + tonumber(ARGV[3]))
     held = held + 1
   end
 end

@@ -12,6 +12,7 @@ for i = 4, #ARGV, 9 do
   elseif job.phase == ENDED then
     reply[#reply + 1] = 1
   else
+    if state ~= job.state then unschedule(id, job) end  -- another state may be another lane
     job.version, job.state, job.record, job.phase, job.claims = version, state, ARGV[i + 3], ARGV[i + 5], 0
     write_job(id, job)
     if state ~= 'QUEUED' and not keep_body then redis.call('DEL', body_key(id)) end
@@ -20,7 +21,7 @@ for i = 4, #ARGV, 9 do
     local at = unseen and now or now + tonumber(ARGV[i + 4])
     -- nor must what was announced meanwhile; only `begin` clears it, so that a repeated write finds it too
     if job.recheck and POLLED[state] then at = math.min(at, math.max(now, job.heard)) end
-    schedule(id, at)
+    schedule(id, job, at)
     if ARGV[i + 7] ~= '' then redis.call('PUBLISH', prefix .. 'notice:' .. id, ARGV[i + 7]) end
     reply[#reply + 1] = 1
   end
