@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.tokens import MIN_SECRET_CHARS
@@ -176,9 +177,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             values.clear()  # crash reporters show local variables
             raise SettingsError(_explain(error)) from None
-        except ValueError as error:  # pydantic-settings: a value that should be JSON is not
+        except UnreadableSetting as error:  # a value that should be JSON is not
             values.clear()
-            raise SettingsError(f"A setting can't be read: {error}") from None
+            field = str(error).split('"')[1]
+            raise SettingsError(f"The settings are wrong: {field} ({_variable(field)}): must be JSON") from None
 
     @field_validator("base_url")
     @classmethod
@@ -353,29 +355,31 @@ def _is_public(host: str | None) -> bool:
     return "." in name and not name.endswith((".localhost", ".local", ".internal"))
 
 
+def _variable(field: str) -> str:
+    return f"{_API_PREFIX if field in _API_FIELDS else _OWN_PREFIX}{field}".upper()
+
+
 def _refuse_unknown_names(environment: Sequence[str]) -> None:
     """A misspelt variable would silently leave the default in force. Without the values, which may be secret."""
-    known = {
-        field.upper(): f"{_API_PREFIX if field in _API_FIELDS else _OWN_PREFIX}{field}".upper()
-        for field in Settings.model_fields
-    }
+    known = {field.upper(): _variable(field) for field in Settings.model_fields}
     for name in environment:
-        if name.startswith((_API_PREFIX, _OWN_PREFIX)) and name not in known.values():
+        # in either case, as pydantic-settings reads them
+        upper = name.upper()
+        if upper.startswith((_API_PREFIX, _OWN_PREFIX)) and upper not in known.values():
             # without the prefix, which would make all of them look alike
-            close = difflib.get_close_matches(name.removeprefix(_API_PREFIX).removeprefix(_OWN_PREFIX), known, n=1)
+            close = difflib.get_close_matches(upper.removeprefix(_API_PREFIX).removeprefix(_OWN_PREFIX), known, n=1)
             hint = f": did you mean {known[close[0]]}?" if close else f"; known are {', '.join(sorted(known.values()))}"
-            raise SettingsError(f"Unknown setting {name} in the environment{hint}")
+            raise SettingsError(f"Unknown setting {name!r} in the environment{hint}")
 
 
 def _explain(error: ValidationError) -> str:
     parts = []
-    for problem in error.errors(include_input=False, include_url=False):
+    for problem in error.errors(include_input=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
         if problem["type"] == "extra_forbidden":
             close = difflib.get_close_matches(field, Settings.model_fields, n=1)
             parts.append(f"unknown setting {field!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
         else:
-            name = field.upper() if field.isupper() else field
             text = problem["msg"].removeprefix("Value error, ")
-            parts.append(f"{name}: {text}" if name else text)
+            parts.append(f"{field} ({_variable(field)}): {text}" if field else text)
     return "The settings are wrong: " + "; ".join(parts)

@@ -69,7 +69,7 @@ headers = st.dictionaries(
 statuses = st.integers(-1, 1000) | st.sampled_from([200, 201, 204, 301, 400, 401, 402, 404, 409, 429, 500, 503])
 
 
-def outcome(call: Callable[[], Any], expected: type[BridgeError]) -> Any:
+def outcome(call: Callable[[], Any], expected: type[BridgeError], longest: int = 1000) -> Any:
     """What *call* returns, or the error it raises, which shows nothing."""
     try:
         return call()
@@ -77,7 +77,7 @@ def outcome(call: Callable[[], Any], expected: type[BridgeError]) -> Any:
         raised = error
     shown = "".join(traceback.format_exception(raised)) + repr(raised.args)
     assert SECRET not in shown, "no traceback should show a secret"
-    assert len(str(raised)) < 1000, "a message should be short"
+    assert len(str(raised)) < longest, "a message should be short"
     return raised
 
 
@@ -159,9 +159,15 @@ def test_a_stream_means_the_same_however_it_is_cut(parts: list[bytes], ending: b
 
 OF_THE_API = ("api_key", "api_keys", "base_url")
 SECRETS = ("API_KEY", "API_KEYS", "REDIS_URL", "BROKER_URL", "RESULT_BACKEND", "SECRET_KEY", "SECRET_KEY_FALLBACKS")
-names = st.sampled_from(
-    [f"{'BYTESPIKE' if name in OF_THE_API else 'TASKS_BRIDGE'}_{name}".upper() for name in Settings.model_fields]
-)
+VARIABLES = {
+    f"{'BYTESPIKE' if name in OF_THE_API else 'TASKS_BRIDGE'}_{name}".upper(): name for name in Settings.model_fields
+}
+names = st.sampled_from(sorted(VARIABLES))
+strange_names = st.builds(
+    lambda prefix, name: prefix + name,
+    st.sampled_from(["TASKS_BRIDGE_", "BYTESPIKE_", "tasks_bridge_", "Bytespike_"]),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0="), max_size=20),
+).filter(lambda name: name.upper() not in VARIABLES)
 # the operating system's own limits on the environment
 values = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60).map(lambda text: text + SECRET)
 plausible = st.sampled_from(["-1", "1e999", "nan", "[]", "{}", "null", "true", "0x10", "redis://", '{"a": 1}', '["x"]'])
@@ -169,12 +175,27 @@ plausible = st.sampled_from(["-1", "1e999", "nan", "[]", "{}", "null", "true", "
 
 @settings(max_examples=200)
 @given(st.dictionaries(names, values | plausible, max_size=4))
-def test_any_environment_is_a_configuration_or_an_error_that_shows_no_value(environment: dict[str, str]) -> None:
+def test_any_environment_is_a_configuration_or_an_error_that_names_a_variable_and_shows_no_value(
+    environment: dict[str, str],
+) -> None:
     with patch.dict(os.environ, environment):
         made = outcome(Settings, SettingsError)
 
     hidden = [value for name, value in environment.items() if name.endswith(SECRETS) and SECRET in value]
     assert not any(value in repr(made) for value in hidden)
+    if isinstance(made, SettingsError):
+        assert str(made).isprintable(), "an error should be one line"
+        assert any(name in str(made) or VARIABLES[name] in str(made) for name in environment), str(made)
+
+
+@given(strange_names, values)
+def test_a_variable_of_any_name_that_is_none_of_ours_is_an_error_that_says_so(name: str, value: str) -> None:
+    with patch.dict(os.environ, {name: value}):
+        made = outcome(Settings, SettingsError, longest=3000)
+
+    assert isinstance(made, SettingsError)
+    assert str(made).isprintable(), "an error should be one line"
+    assert repr(name) in str(made)
 
 
 json_like = st.recursive(
