@@ -14,7 +14,7 @@ from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import RevokeCommand, revoke_durably
 from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
-from tasks_bridge.stop import PromptStop
+from tasks_bridge.stop import HeardOut, PromptStop
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -49,15 +49,20 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
         bridge.configure()
     register_bridge(bridge)
     app.steps["consumer"].update((Alarm, PromptStop))
-    app.steps["worker"].update((RevokeCommand, QuietPolling))
+    app.steps["worker"].update((RevokeCommand, QuietPolling, HeardOut))
     revoke_durably(app)
-    # The current app is each thread's own, so a web server's threads would have none: as Celery does for Django.
-    if app.set_as_current and _state.default_app is None:
-        app.set_default()
+    _serve_threads(app)
     worker_process_init.connect(_spare_collector)
     for ending in (worker_process_shutdown, worker_shutdown):  # of a pool's process; of the worker itself
         ending.connect(bridge.drain)
     return bridge
+
+
+def _serve_threads(app: Any) -> None:
+    """A web server's threads would have no app: Celery's current one is each thread's own. As Celery does for Django."""
+    state: Any = _state
+    if app.set_as_current and state.default_app is None:
+        app.set_default()
 
 
 def _spare_collector(**_: Any) -> None:

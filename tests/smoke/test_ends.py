@@ -119,6 +119,25 @@ def test_a_worker_told_to_stop_leaves_its_waiting_jobs_to_the_next_at_once(scene
 
 
 @REDIS_ONLY
+@pytest.mark.workers(1, "--concurrency", "1")
+def test_a_worker_told_to_stop_hears_that_a_task_it_has_just_handed_out_is_running(scene: Scene):
+    """Celery forgot such a task: its pool process waited half a minute for its answer to be counted."""
+    scene.worker.kill("SIGSTOP", whom="child")
+    result = scene.submit()
+    scene.wait_for_log(f"tasks_bridge.generate[{result.id}] received")
+    assert scene.app.control.ping(timeout=5, limit=1), "expected the main process to go on, and so to hand out the task"
+
+    scene.worker.kill("SIGTERM", whom="main")
+    scene.wait_for_log("Warm shutdown")
+    scene.worker.kill("SIGCONT", whom="child")
+
+    assert scene.worker.wait_for_exit(timeout_s=10) == 0
+    scene.start_worker("--concurrency", "2")
+    scene.assert_completed_once(result)
+    assert scene.sandbox.stats()["requests"]["submit"] == 1
+
+
+@REDIS_ONLY
 def test_a_worker_told_to_stop_while_it_submits_makes_no_second_task(scene: Scene):
     result = scene.submit({"faults": [{"on": "submit", "kind": "hang", "work_done": True}]})
     scene.wait_for_request("submit")
