@@ -59,7 +59,11 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
 
 
 def _serve_threads(app: Any) -> None:
-    """A web server's threads would have no app: Celery's current one is each thread's own. As Celery does for Django."""
+    """
+    Make *app* the app of threads that have none, such as a web server's: Celery's current app is each thread's own.
+
+    So does Celery itself for Django.
+    """
     state: Any = _state
     if app.set_as_current and state.default_app is None:
         app.set_default()

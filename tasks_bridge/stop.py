@@ -38,18 +38,18 @@ class PromptStop(bootsteps.StartStopStep):
         atexit.unregister(gc.freeze)  # another worker's in this process
         atexit.register(gc.freeze)
 
-    def include_if(self, consumer: Consumer) -> bool:
+    def include_if(self, consumer: Any) -> bool:
         """Celery's hook: not every broker's transport has an event loop."""
         return consumer.hub is not None
 
-    def register_with_event_loop(self, consumer: Consumer, hub: Hub) -> None:
+    def register_with_event_loop(self, consumer: Any, hub: Hub) -> None:
         """Celery's hook when the loop begins, for the first time or with a new connection."""
         self.stop(consumer)
         self._pipe = os.pipe()
         hub.add_reader(self._pipe[0], self._take)
         worker_shutting_down.connect(self._wake)
 
-    def stop(self, consumer: Consumer) -> None:
+    def stop(self, consumer: Any) -> None:
         """Celery's hook when the loop has ended."""
         worker_shutting_down.disconnect(self._wake)
         pipe, self._pipe = self._pipe, None
