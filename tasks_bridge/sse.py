@@ -46,7 +46,7 @@ class EventDecoder:
         limit: Most bytes that one event may have, so that an endless one cannot fill the memory.
     """
 
-    def __init__(self, *, limit: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, *, limit: int) -> None:
         self._limit = limit
         self._size = 0
         self._buffer = b""

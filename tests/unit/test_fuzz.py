@@ -139,7 +139,7 @@ lines = st.lists(
 
 
 def decoded(chunks: list[bytes]) -> list[Any]:
-    decoder = EventDecoder()
+    decoder = EventDecoder(limit=10_000)
     return [event for chunk in chunks for event in decoder.feed(chunk)]
 
 

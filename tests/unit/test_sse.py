@@ -96,11 +96,10 @@ def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
 
 @pytest.mark.parametrize("stream", [b"id: 12\ndata: a\n", b"data: aaa\ndata: a", b"data: aaaaaaaaaa"], ids=repr)
 def test_an_event_may_have_exactly_as_many_bytes_as_the_limit_says(stream: bytes) -> None:
-    first = b"data: a\n\n"
-
-    assert len(decode(first, stream, limit=len(stream))) == 1
-    with pytest.raises(EventTooLarge):
-        decode(first, stream, limit=len(stream) - 1)
+    for before in (b"", b"data: a\n\n"):
+        decode(before, stream, limit=len(stream))
+        with pytest.raises(EventTooLarge):
+            decode(before, stream, limit=len(stream) - 1)
 
 
 def test_an_event_that_comes_whole_may_be_no_larger_than_one_that_comes_in_pieces() -> None:
