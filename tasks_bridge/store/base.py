@@ -200,7 +200,12 @@ class Store(Protocol):
         """Several `write` in one round trip; each is atomic and answered on its own."""
 
     def end(self, lease: Lease, ttl_s: float) -> bool:
-        """Take a finished job off the schedule and forget it after *ttl_s*. False iff the lease was lost."""
+        """
+        Take a finished job off the schedule and forget it after *ttl_s*. False iff the lease was lost.
+
+        What only its messages needed, the record's `options`, is forgotten at once: a prompt may be in it, of a job
+        that came after this one.
+        """
 
     def request_cancel(self, job_id: str, reason: str) -> JobState | None:
         """

@@ -197,7 +197,7 @@ class MemoryStore:
                 return False
             if job.phase != "ended":
                 job.phase, job.due_at, job.forget_at = "ended", None, self.clock() + ttl_s
-                job.left_to = None
+                job.left_to, job.record = None, lease.record.but(options={})
             return True
 
     def request_cancel(self, job_id: str, reason: str) -> JobState | None:

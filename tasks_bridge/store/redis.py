@@ -280,7 +280,8 @@ class RedisStore:
 
     def end(self, lease: Lease, ttl_s: float) -> bool:
         """See `Store.end`."""
-        return bool(self._run("end", lease.job_id, lease.token, ttl_s))
+        record = pack(lease.record.but(options={}).to_json(), lease.job_id)
+        return bool(self._run("end", lease.job_id, lease.token, ttl_s, record, lease.record.version))
 
     def request_cancel(self, job_id: str, reason: str) -> JobState | None:
         """See `Store.request_cancel`."""

@@ -649,6 +649,20 @@ def test_an_ended_job_is_off_the_schedule_but_still_known(store: Store, clock: C
     assert not register(store, "job").is_new
 
 
+def test_an_ended_job_keeps_nothing_that_only_its_messages_needed(store: Store) -> None:
+    record = a_record(options={"chain": [{"args": ["m", {"prompt": "of the next job"}]}]}, polls=3)
+    put(store, "job", JobState.RUNNING, delay_s=0)
+    assert store.write(begin(store, "job", Purpose.POLL), JobState.COMPLETED, record, delay_s=0)
+    lease = begin(store, "job")
+    assert lease.record == record
+
+    store.end(lease, ttl_s=60)
+
+    entry = store.get(["job"])[0]
+    assert entry is not None
+    assert entry.record == a_record(polls=3)
+
+
 def test_ending_twice_after_a_lost_answer_is_ending_once(store: Store) -> None:
     put(store, "job", JobState.COMPLETED, delay_s=0)
     lease = begin(store, "job")

@@ -1,9 +1,9 @@
--- ARGV: now, prefix, id, token, ttl_s. Reply: 1 or 0
+-- ARGV: now, prefix, id, token, ttl_s, record, its version. Reply: 1 or 0
 local id = ARGV[3]
 local job = read_job(id)
 if not job or job.token ~= tonumber(ARGV[4]) then return 0 end
 if job.phase == ENDED then return 1 end
-job.phase = ENDED
+job.phase, job.record, job.version = ENDED, ARGV[6], tonumber(ARGV[7])
 write_job(id, job)
 unschedule(id, job)
 redis.call('ZREM', newer_key, id)
