@@ -62,7 +62,7 @@ def test_survivors_are_found_shown_and_compared_with_what_is_explained_and_only_
     for name, text in files.items():
         (tmp_path / name).write_text(text)
 
-    command = [sys.executable, "-m", "tools.mutants", "code_under_test.py", "--tests", "test_it.py", "--slack", "1"]
+    command = [sys.executable, "-m", "tools.mutants", "code_under_test.py", "--tests", "test_it.py", "--slack", "3"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     answer = subprocess.run(
         command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
@@ -106,7 +106,14 @@ class A:
 
 
 def test_lua_is_changed_line_by_line_and_comments_are_not() -> None:
-    source = "-- a == b\nlocal due = now + 1\nif due <= now and phase == LEASED then\n  schedule('x')\nend\n"
+    source = """
+-- a == b
+local due = now + 1
+if due <= now and phase == LEASED then
+  schedule('x')
+  job.claims, left = 0, left
+end
+"""
 
     condition = "if due <= now and phase == LEASED then"
     assert [mutant.label for mutant in mutants_of_lua(source)] == [
@@ -120,4 +127,6 @@ def test_lua_is_changed_line_by_line_and_comments_are_not() -> None:
         f"`{condition}` → `if false then`",
         "`schedule('x')` → `schedule('xx')`",
         "`schedule('x')` → `local _ = 0`",
+        "`job.claims, left = 0, left` → `job.claims, left = 7, left`",
+        "`job.claims, left = 0, left` → `local _ = 0`",
     ]

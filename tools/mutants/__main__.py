@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -74,6 +75,7 @@ def main() -> int:
         wanted = chosen.targets or [""]
         targets = {target: tests for target, tests in TARGETS.items() if any(part in target for part in wanted)}
     sys.dont_write_bytecode = True
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # or the copy would stay behind
     for module in _PRELOADED:
         importlib.import_module(module)
     with tempfile.TemporaryDirectory() as directory:

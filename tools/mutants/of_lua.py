@@ -26,7 +26,9 @@ _CHANGES: Final = (
     (r"\b(WAITING|CLAIMED|LEASED|ENDED)\b", "'x'"),
     (r"\bif (.*?) then\b", "if true then"),
     (r"\bif (.*?) then\b", "if false then"),
-    (r"^( *)(?:redis\.call|schedule|leave_to_newer)\(.*\)$", r"\1local _ = 0"),
+    # a call or an assignment to a field, left out
+    (r"^( *)[\w.]+\(.*\)$", r"\1local _ = 0"),
+    (r"^( *)\w+\.[\w., ]+ = .*$", r"\1local _ = 0"),
 )
 
 
