@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
-import importlib
+import importlib.metadata
 import importlib.util
 import re
 import shutil
@@ -52,11 +52,24 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Each file with the arguments for pytest that run its tests, those that notice most first."""
 
-# Whatever the tests need but what is mutated: imported once, not by each process.
 _PRELOADED: Final = (
-    *("pytest", "hypothesis", "hypothesis.stateful", "pydantic", "pydantic_settings", "redis"),
-    *("celery", "kombu", "httpx", "aiohttp"),
+    "pytest",
+    "hypothesis.stateful",
+    "pydantic",
+    "pydantic_settings",
+    "redis",
+    "celery",
+    "kombu",
+    "httpx",
 )
+
+
+def _preload() -> None:
+    """Import whatever the tests need but what is mutated: once, not in each process."""
+    for module in _PRELOADED:
+        importlib.import_module(module)
+    for plugin in importlib.metadata.entry_points(group="pytest11"):
+        plugin.load()
 
 
 def main() -> int:
@@ -76,8 +89,7 @@ def main() -> int:
         targets = {target: tests for target, tests in TARGETS.items() if any(part in target for part in wanted)}
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # or the copy would stay behind
-    for module in _PRELOADED:
-        importlib.import_module(module)
+    _preload()
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory).resolve() / "tree"
         shutil.copytree(Path.cwd(), tree, ignore=shutil.ignore_patterns("__pycache__", ".*", "dist", "build"))
