@@ -21,7 +21,7 @@ from tasks_bridge.hooks import Hooks
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
 from tasks_bridge.settings import UNREADABLE, is_readable
-from tasks_bridge.store import sentinel
+from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.redis import RedisStore, connect
 
 if TYPE_CHECKING:
@@ -48,12 +48,14 @@ class Bridge:
         self._lock = threading.Lock()
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
         self._is_checked = False
+        self._is_worker = False
 
     @cached_property
     def store(self) -> RedisStore:
         """Where the jobs are; made when first asked for, because the app may be configured after `install`."""
         self.configure()
-        client = connect(self._redis_url())
+        patience_s = patience.OF_WORKERS_S if self._is_worker else self.settings.store_timeout_s
+        client = connect(self._redis_url(), patience_s=patience_s)
         return RedisStore(client, namespace=self.settings.namespace, keep_body=self.settings.keep_prompt)
 
     @cached_property
@@ -129,6 +131,13 @@ class Bridge:
         except Exception as error:  # noqa: BLE001 - a missing package, a wrong URL: whatever Celery makes of it
             # from None: the cause may quote the URL
             raise SettingsError(f"Celery can't make anything of the app's {name} ({type(error).__name__})") from None
+
+    def serve(self, sender: Any, **_: Any) -> None:
+        """Celery's hook before a worker starts: whoever connected before did it as a caller, who has less patience."""
+        if sender.app is self.app:
+            self._is_worker = True
+            for made in ("store", "gate", "budget"):
+                vars(self).pop(made, None)
 
     @property
     def reactor(self) -> Reactor:

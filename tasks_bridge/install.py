@@ -6,7 +6,7 @@ import gc
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import _state
-from celery.signals import worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
 
 import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of every app
 from tasks_bridge.alarm import Alarm
@@ -52,6 +52,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     app.steps["worker"].update((RevokeCommand, QuietPolling, HeardOut))
     revoke_durably(app)
     _serve_threads(app)
+    worker_init.connect(bridge.serve)
     worker_process_init.connect(_spare_collector)
     for ending in (worker_process_shutdown, worker_shutdown):  # of a pool's process; of the worker itself
         ending.connect(bridge.drain)

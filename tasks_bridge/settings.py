@@ -131,6 +131,8 @@ class Settings(BaseSettings):
 
     # -- failures -----------------------------------------------------------------------------------------------------
 
+    store_timeout_s: Seconds = 5.0
+    """How long a caller waits for a Redis that hangs, in all; a worker waits longer, see `store.patience`."""
     submit_attempts: int = Field(default=4, ge=1)
     """Submits without a usable answer before going on slowly, every `retry_max_s`, until the deadline."""
     submit_concurrency: int | None = Field(default=None, ge=1)

@@ -37,13 +37,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 from pydantic import SecretStr
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from tasks_bridge.errors import SettingsError, StoreError
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
-from tasks_bridge.store import sentinel
+from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.base import (
     NO_REASON,
     Beside,
@@ -63,13 +61,6 @@ if TYPE_CHECKING:
 
     from redis.commands.core import Script
 
-CONNECT_TIMEOUT_S: Final = 3.0
-COMMAND_TIMEOUT_S: Final = 10.0
-"""No script comes near it; it bounds how long a hung server holds a caller."""
-
-RETRIES: Final = 3
-"""Repeats after a lost connection: enough for a fail-over's blink, few enough to tell a caller soon."""
-
 _LUA: Final = files("tasks_bridge.store") / "lua"
 
 SCRIPTS: Final = (
@@ -88,19 +79,14 @@ SCRIPTS: Final = (
 )
 
 
-def connect(url: SecretStr) -> redis.Redis:
+def connect(url: SecretStr, *, patience_s: float = patience.OF_WORKERS_S) -> redis.Redis:
     """
-    A client for *url* with bounded waits; nothing is sent yet.
+    A client for *url*, which waits *patience_s* for a server that hangs; nothing is sent yet.
 
     Raises:
         SettingsError: *url* is not a Redis URL, or has an option that there is not. The message doesn't quote it.
     """
-    options: dict[str, Any] = {
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": COMMAND_TIMEOUT_S,
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
-        "health_check_interval": 30,
-    }
+    options = patience.options(patience_s)
     if url.get_secret_value().startswith(sentinel.SCHEME):
         return sentinel.SentinelAddress.parse(url).client(**options)
     client = _client(url, options)

@@ -8,9 +8,12 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import redis
 from pydantic import SecretStr
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from tasks_bridge.errors import SettingsError
+from tasks_bridge.store.patience import CONNECT_TIMEOUT_S
 
 SCHEME: Final = "sentinel://"
 DEFAULT_PORT: Final = 26379
@@ -71,22 +74,27 @@ class SentinelAddress:
     @property
     def transport_options(self) -> dict[str, Any]:
         """What Celery's result backend and kombu need beside the plain URL."""
-        options: dict[str, Any] = {"master_name": self.master_name}
-        if self.sentinel_password:
-            options["sentinel_kwargs"] = {"password": self.sentinel_password}
-        return options
+        return {"master_name": self.master_name, "sentinel_kwargs": self._sentinel_options(CONNECT_TIMEOUT_S)}
 
     def client(self, **options: Any) -> redis.Redis:
         """A client of whichever server is the master, with *options* of the connections; nothing is sent yet."""
-        sentinel_options = {name: value for name, value in options.items() if name.startswith("socket_")}
         make_sentinel: Any = Sentinel  # without types
         sentinel = make_sentinel(
-            list(self.hosts), sentinel_kwargs={**sentinel_options, "password": self.sentinel_password}, **options
+            list(self.hosts), sentinel_kwargs=self._sentinel_options(options["socket_connect_timeout"]), **options
         )
         master: redis.Redis = sentinel.master_for(
             self.master_name, redis.Redis, db=self.db, username=self.username, password=self.password
         )
         return master
+
+    def _sentinel_options(self, wait_s: float) -> dict[str, Any]:
+        return {
+            "password": self.sentinel_password,
+            "socket_timeout": wait_s,
+            "socket_connect_timeout": wait_s,
+            # by itself, redis-py asks one that is down for seconds before it asks the next
+            "retry": Retry(NoBackoff(), 0),
+        }
 
 
 def sentinel_url(plain_url: SecretStr, transport_options: Any) -> SecretStr:

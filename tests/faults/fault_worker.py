@@ -1,7 +1,7 @@
 """
 The worker's end of `smoke_app`, with what a test wants to be different about it, told by environment variables.
 
-``FAULTS_COMMAND_TIMEOUT_S``: how long a command to Redis may take. ``FAULTS_CLOCK_S``: what this machine's clock is
+``FAULTS_PATIENCE_S``: how long it waits for a Redis that hangs. ``FAULTS_CLOCK_S``: what this machine's clock is
 wrong by; ``FAULTS_CLOCK_JUMP_S``: by how much it jumps, back and forth. ``FAULTS_RECORD_VERSION``: the version that
 this worker writes and knows.
 """
@@ -24,13 +24,13 @@ def _wrong_time() -> float:
 if _skew_s or _jump_s:
     time.time = _wrong_time
 
-import tasks_bridge.store.redis as redis_store  # noqa: E402 - the clock first
-from tasks_bridge import order  # noqa: E402
+from tasks_bridge import order  # noqa: E402 - the clock first
 from tasks_bridge.bridge import bridge_of  # noqa: E402
+from tasks_bridge.store import patience  # noqa: E402
 from tests.smoke.smoke_app import make_app  # noqa: E402
 
-if "FAULTS_COMMAND_TIMEOUT_S" in os.environ:
-    redis_store.COMMAND_TIMEOUT_S = float(os.environ["FAULTS_COMMAND_TIMEOUT_S"])  # type: ignore[misc]
+if "FAULTS_PATIENCE_S" in os.environ:
+    patience.OF_WORKERS_S = float(os.environ["FAULTS_PATIENCE_S"])  # type: ignore[misc]
 
 app = make_app()
 

@@ -11,12 +11,13 @@ import redis
 
 from tasks_bridge import StoreError
 from tasks_bridge.embedded import EmbeddedRedis
-from tasks_bridge.store.redis import RETRIES
+from tasks_bridge.store.patience import RETRIES
 from tests.faults.stage import Stage, elapsed_s, meanwhile, paused, reconnect, supervised
 from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
-COMMAND_TIMEOUT_S = 1.0
+PATIENCE_S = "4"
+"""Of the workers: a timeout of a second for each of four tries."""
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,8 @@ def server(bare_environment: None, directory: Path) -> Iterator[EmbeddedRedis]:
 def stage(server: EmbeddedRedis, directory: Path, reaper: Reaper) -> Iterator[Stage]:
     with Stage(directory, reaper, server.url) as stage:
         started = [
-            stage.new_worker("--concurrency", "2", FAULTS_COMMAND_TIMEOUT_S=str(COMMAND_TIMEOUT_S)),
-            stage.new_worker(
-                "--pool", "threads", "--concurrency", "4", FAULTS_COMMAND_TIMEOUT_S=str(COMMAND_TIMEOUT_S)
-            ),
+            stage.new_worker("--concurrency", "2", FAULTS_PATIENCE_S=PATIENCE_S),
+            stage.new_worker("--pool", "threads", "--concurrency", "4", FAULTS_PATIENCE_S=PATIENCE_S),
         ]
         for worker in started:
             worker.ready()

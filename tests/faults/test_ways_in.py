@@ -200,7 +200,9 @@ def test_a_failover_through_sentinel_delays_jobs_and_loses_none(tmp_path: Path, 
     with redis.Redis(port=watch, decode_responses=True) as sentinel:
         servers[2].wait_until_ready(sentinel)
         eventually(lambda: sentinel.sentinel_slaves("jobs"), expected="the Sentinel to know the replica", timeout_s=15)
-        with Stage(tmp_path, reaper, f"sentinel://127.0.0.1:{watch}/0?master_name=jobs") as stage:
+        # one Sentinel that is down as well, as after the loss of the master's machine
+        sentinels = f"sentinel://127.0.0.1:{free_port()};sentinel://127.0.0.1:{watch}"
+        with Stage(tmp_path, reaper, f"{sentinels}/0?master_name=jobs") as stage:
             scene = stage.scene
             scene.start_worker("--concurrency", "2")
             results = [scene.submit({"duration_s": 1 + 0.4 * number}) for number in range(8)]

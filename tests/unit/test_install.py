@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from celery import Celery, _state
 from celery.app.control import Control
+from celery.signals import worker_init
 
 from tasks_bridge import Settings, SettingsError, generate, install
 from tasks_bridge.bridge import bridge_of
@@ -102,15 +104,38 @@ def test_no_part_of_an_installed_app_shows_a_secret(app):
     assert "hush" not in shown
 
 
+@dataclass(frozen=True)
+class WorkerOf:
+    """All that matters of a `WorkController` when it says that it begins."""
+
+    app: Celery
+
+
+def test_callers_are_told_sooner_than_workers_that_redis_hangs(app):
+    bridge = install(app, Settings())
+
+    def try_s():
+        return bridge.store.client.connection_pool.connection_kwargs["socket_timeout"]
+
+    assert try_s() == 5 / 4, "four tries within store_timeout_s"
+    worker_init.send(sender=WorkerOf(Celery("another", set_as_current=False)))
+    assert try_s() == 5 / 4
+    worker_init.send(sender=WorkerOf(app))
+    assert try_s() == 40 / 4
+    assert bridge.gate._store is bridge.store
+
+
 SENTINELS = "sentinel://:hush@one:26379;sentinel://two:26380/2"
 
 
 def test_sentinels_in_our_setting_are_told_to_celery_in_its_own_form(app):
     bridge = install(app, Settings(redis_url=f"{SENTINELS}?master_name=jobs&sentinel_password=secret"))
 
-    options = {"master_name": "jobs", "sentinel_kwargs": {"password": "secret"}}
-    assert (app.conf.broker_url, app.conf.broker_transport_options) == (SENTINELS, options)
-    assert (app.conf.result_backend, app.conf.result_backend_transport_options) == (SENTINELS, options)
+    assert app.conf.broker_url == app.conf.result_backend == SENTINELS
+    for options in (app.conf.broker_transport_options, app.conf.result_backend_transport_options):
+        assert options["master_name"] == "jobs"
+        assert options["sentinel_kwargs"]["password"] == "secret"
+        assert options["sentinel_kwargs"]["retry"].get_retries() == 0, "one that is down should cost no time"
     assert bridge.store.address == "the master jobs/2"
 
 
