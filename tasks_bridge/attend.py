@@ -20,7 +20,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tasks_bridge import events, facts, steps
-from tasks_bridge.errors import ApiStatusError, BridgeError, NotFound, SpendLimitReached, StoreError
+from tasks_bridge.ask import ask
+from tasks_bridge.compensate import compensate
+from tasks_bridge.errors import BridgeError, SpendLimitReached, StoreError
 from tasks_bridge.hooks import tell_changed
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.publish import publish_generate
@@ -29,7 +31,7 @@ from tasks_bridge.steps import Action, Step, View
 from tasks_bridge.store.base import Write
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tasks_bridge.bridge import Bridge
     from tasks_bridge.store import Lease
@@ -64,6 +66,7 @@ async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
         return
     working = {asyncio.create_task(_work(bridge, plan)): plan.lease for plan in plans}
     keeper = asyncio.create_task(_keep(bridge, working))
+    unwritten: list[Outcome] = []
     try:
         while working:
             await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
@@ -78,9 +81,12 @@ async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
                     log.error("job %s: left to its lease by a bug", lease.job_id, exc_info=bug)
                 else:
                     outcomes.append(task.result())
-            await _settle(bridge, outcomes)
+            unwritten += await _settle(bridge, outcomes)
     finally:
         keeper.cancel()
+    for outcome in unwritten:
+        if outcome.lease.record.remote_id is None and outcome.step.record.remote_id is not None:
+            await compensate(bridge, outcome.lease, outcome.step.record)
 
 
 @dataclass(slots=True)
@@ -97,9 +103,14 @@ class Plan:
     step: Step | None = None
     """Set where it is decided already."""
 
+    @property
+    def age_s(self) -> float:
+        """Since the lease began, on this process' own clock."""
+        return asyncio.get_running_loop().time() - self.begun
+
     def view_now(self) -> View:
         """The job at this moment of the work on it."""
-        return self.view.at(self.lease.now + asyncio.get_running_loop().time() - self.begun)
+        return self.view.at(self.lease.now + self.age_s)
 
 
 def _plan(bridge: Bridge, lease: Lease) -> Plan:
@@ -171,12 +182,26 @@ async def _work(bridge: Bridge, plan: Plan) -> Outcome:
         return _known_unsent(view, Outcome(lease, action, plan.step))
     if plan.wait_s is not None:
         return _known_unsent(view, Outcome(lease, action, steps.held_back(view, action, plan.wait_s)))
-    answer = await _ask(bridge, lease, action)
-    if action is Action.SUBMIT and bridge.gate.is_capped:
-        with suppress(StoreError):  # then the place is free after the submit's timeout
-            await bridge.reactor.blocking(bridge.gate.free_submit, lease.job_id)
+    answer = await (_submit(bridge, plan) if action is Action.SUBMIT else ask(bridge, lease, action))
     step = await _affordable(bridge, plan, _decide(plan.view_now(), action, answer))
     return _known_unsent(view, Outcome(lease, action, step, answer))
+
+
+async def _submit(bridge: Bridge, plan: Plan) -> RemoteTask | BridgeError:
+    """
+    Submit, unless the lease has run out meanwhile: then the job may have ended, and nobody would wait for its task.
+
+    Raises:
+        StoreError: It has.
+    """
+    try:
+        if plan.age_s >= bridge.settings.lease_s:
+            raise StoreError("its lease ran out before it could be submitted")
+        return await ask(bridge, plan.lease, Action.SUBMIT)
+    finally:
+        if bridge.gate.is_capped:
+            with suppress(StoreError):  # then the place is free after the submit's timeout
+                await bridge.reactor.blocking(bridge.gate.free_submit, plan.lease.job_id)
 
 
 async def _affordable(bridge: Bridge, plan: Plan, step: Step) -> Step:
@@ -193,7 +218,7 @@ async def _affordable(bridge: Bridge, plan: Plan, step: Step) -> Step:
     if step.record.error is None:
         return step
     log.warning("job %s %s: %s", view.job_id, record.remote_id or "-", step.reason)
-    answer = await _ask(bridge, replace(plan.lease, record=step.record), Action.CANCEL)
+    answer = await ask(bridge, replace(plan.lease, record=step.record), Action.CANCEL)
     accepted = replace(plan.view_now(), state=step.state, record=step.record, may_be_submitted=True)
     step = steps.after_cancel(accepted, answer)
     if is_booked and estimate is not None and not step.state.is_terminal:
@@ -223,47 +248,20 @@ def _decide(view: View, action: Action, answer: RemoteTask | BridgeError) -> Ste
             return steps.after_query(view, answer)
 
 
-async def _ask(bridge: Bridge, lease: Lease, action: Action) -> RemoteTask | BridgeError:
-    remote_id = lease.record.remote_id
-    out_task_id = lease.job_id if remote_id is None else None
+async def _settle(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Write *outcomes* back; returns those that the store refused, their leases being lost, or may not have."""
     try:
-        client = bridge.client(lease.record.key)
-        match action:
-            case Action.SUBMIT:
-                return await client.submit_bytes(lease.body or b"")
-            case Action.CANCEL:
-                answer = await _caught(client.cancel(remote_id, out_task_id=out_task_id))
-                if isinstance(answer, ApiStatusError) and not isinstance(answer, NotFound):
-                    # perhaps it can't be cancelled because it is over
-                    state = await _caught(client.query(remote_id, out_task_id=out_task_id))
-                    if isinstance(state, RemoteTask) and state.is_terminal:
-                        return state
-                return answer
-            case _:
-                return await client.query(remote_id, out_task_id=out_task_id)
-    except BridgeError as error:
-        return error
-
-
-async def _caught(call: Awaitable[RemoteTask]) -> RemoteTask | BridgeError:
-    try:
-        return await call
-    except BridgeError as error:
-        return error
-
-
-async def _settle(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
-    try:
-        lost = await bridge.reactor.blocking(_write_back, bridge, outcomes)
+        unwritten = await bridge.reactor.blocking(_write_back, bridge, outcomes)
         await _report_health(bridge, outcomes)
     except StoreError as error:
         log.error("%d jobs are left to their leases: %s", len(outcomes), error)  # noqa: TRY400 - expected, no bug
-        return
+        return list(outcomes)
     except Exception:
         log.exception("a bug left %d jobs to their leases", len(outcomes))
-        return
-    for outcome in lost:
-        await _compensate(bridge, outcome)
+        return list(outcomes)
+    for outcome in unwritten:
+        log.info("job %s: lease lost, answer ignored", outcome.lease.job_id)
+    return unwritten
 
 
 async def _report_health(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
@@ -336,33 +334,6 @@ def _report(bridge: Bridge, outcomes: Iterable[Outcome]) -> None:
         )
     except StoreError as error:
         log.warning("the result backend is one poll behind: %s", error)
-
-
-async def _compensate(bridge: Bridge, outcome: Outcome) -> None:
-    """
-    Undo a submit that arrived after its job had ended.
-
-    The holder was thought dead, the job was cancelled or expired meanwhile because ByteSpike knew no task, and then
-    the request got through after all: nobody waits for that task, so it must not be paid for.
-    """
-    log.info("job %s: lease lost, answer ignored", outcome.lease.job_id)
-    if outcome.action is not Action.SUBMIT or outcome.step.record.remote_id is None:
-        return
-    try:
-        entry = (await bridge.reactor.blocking(bridge.store.get, [outcome.lease.job_id]))[0]
-    except StoreError as error:
-        log.error("job %s: a late submit may be left running: %s", outcome.lease.job_id, error)  # noqa: TRY400
-        return
-    if (
-        entry is None
-        or entry.state in (JobState.CANCELLED, JobState.EXPIRED)
-        or (entry.state is JobState.FAILED and entry.record.remote_id is None)
-    ):
-        answer = await _ask(bridge, replace(outcome.lease, record=outcome.step.record), Action.CANCEL)
-        log.warning("job %s: a submit arrived after the job had ended; cancelled: %s", outcome.lease.job_id, answer)
-        if isinstance(answer, RemoteTask) and answer.credits_used and bridge.budget.is_on:
-            with suppress(StoreError):
-                await bridge.reactor.blocking(bridge.budget.settle, outcome.lease.job_id, answer.credits_used)
 
 
 def _is_change(outcome: Outcome) -> bool:

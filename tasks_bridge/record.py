@@ -145,6 +145,8 @@ class JobRecord(BaseModel):
     """Why a repeated submit was refused, while it is open whether an earlier one got through."""
     unsent: int = 0
     """Up to this token it is certain that no submit got through."""
+    ending_at: float | None = None
+    """Since when it is being ended and no submit is sent any more, where ByteSpike has to be asked for that."""
     polls: int = 0
     failures: int = 0
     """Reads that failed since the last good one, and cancels that were not confirmed."""

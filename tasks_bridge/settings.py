@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     deadline_s: Seconds | None = None
     """A job's deadline where the call names none; default: the later of 15 minutes and 20 estimates."""
     cancel_grace_s: Seconds = 300.0
-    """How long after the deadline to insist on ByteSpike's confirmation of the cancel."""
+    """How long after the deadline, or the first try if that is later, to insist that ByteSpike confirm the cancel."""
     not_found_grace_s: Seconds = 30.0
     """How long after a submit ``task_not_found`` is taken for a delay. Source: contract, section 14."""
 

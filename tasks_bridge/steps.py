@@ -108,11 +108,32 @@ class View:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it must end now: past its deadline, or not submitted in the time the caller set for that."""
-        submit_by = self.record.submit_by
-        if submit_by is not None and self.state is JobState.QUEUED and not self.may_be_submitted:
-            return self.now >= min(submit_by, self.deadline_at)
+        """Whether its deadline has passed."""
         return self.now >= self.deadline_at
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time has passed in which the caller wanted it submitted, and ByteSpike has not confirmed that."""
+        submit_by = self.record.submit_by
+        return submit_by is not None and self.state is JobState.QUEUED and self.now >= submit_by
+
+    @property
+    def ending_at(self) -> float:
+        """Since when it is being ended: since now, if that begins now."""
+        return self.now if self.record.ending_at is None else self.record.ending_at
+
+    @property
+    def may_turn_up(self) -> bool:
+        """
+        Whether a task that ByteSpike does not know may still come: its submit may be on its way, or it is very new.
+
+        A holder before, who died or lost its lease, may have sent a submit until the moment at which it was decided to
+        end the job. From there on it is given as long as a submit may take.
+        """
+        settings, submitted_at = self.settings, self.record.submitted_at
+        if submitted_at is not None:
+            return self.now < submitted_at + settings.not_found_grace_s
+        return self.now < self.ending_at + max(settings.not_found_grace_s, settings.submit_timeout_s)
 
     def countdown_s(self) -> float:
         """Until the next regular look."""
@@ -134,8 +155,11 @@ class View:
         )
 
     def until_deadline(self, delay_s: float) -> float:
-        """No countdown reaches past the deadline, which is a moment to act at: at once, if it passed meanwhile."""
-        return min(delay_s, max(self.deadline_at - self.now, 0.0))
+        """No countdown reaches past a moment to act at: the deadline, or the end of the time to submit it in."""
+        act_at, submit_by = self.deadline_at, self.record.submit_by
+        if submit_by is not None and self.state is JobState.QUEUED and not self.is_late:
+            act_at = min(act_at, submit_by)
+        return min(delay_s, max(act_at - self.now, 0.0))
 
     def rate_limit_s(self, error: RateLimited) -> float:
         """Until the server may accept again."""
@@ -153,6 +177,8 @@ def next_action(view: View) -> Action:
         return Action.CANCEL if view.may_be_submitted else Action.DROP
     if view.state is not JobState.QUEUED:
         return Action.QUERY
+    if view.is_late:
+        return Action.LOOKUP if view.may_be_submitted else Action.DROP
     last_attempt_at = view.record.attempted_at or view.record.starts_at
     is_doubtful = view.record.refusal is not None or view.now - last_attempt_at > LOOKUP_AFTER_S
     if view.may_be_submitted and is_doubtful:
@@ -238,13 +264,13 @@ def after_submit(view: View, outcome: RemoteTask | BridgeError) -> Step:
 def after_lookup(view: View, outcome: RemoteTask | BridgeError) -> Step:
     """What the answer to a query by `out_task_id` for a job with a lost submit means."""
     record = view.record
-    if isinstance(outcome, NotFound) and record.refusal is not None:
-        return Step(JobState.FAILED, record.but(error=record.refusal), 0, f"refused for good: {record.refusal.name}")
+    if isinstance(outcome, NotFound) and (record.refusal is not None or view.is_late):
+        return _never_submitted(view)
     if isinstance(outcome, NotFound):
         # nothing was created: submit now, and count the gap from here
         return Step(JobState.QUEUED, record.but(attempted_at=view.now), 0, "ByteSpike has no such task yet")
     if isinstance(outcome, RemoteTask):
-        return after_submit(replace(view, record=record.but(refusal=None)), outcome)
+        return after_submit(replace(view, record=record.but(refusal=None, ending_at=None)), outcome)
     if isinstance(outcome, RateLimited) or _is_transient(outcome):
         return after_submit(view, outcome)
     return _doubted(view, outcome)
@@ -331,6 +357,17 @@ def _doubted(view: View, refusal: BridgeError) -> Step:
     return Step(JobState.QUEUED, record, wait_s, f"a repeated submit was refused: {refusal}", is_trouble=True)
 
 
+def _never_submitted(view: View) -> Step:
+    """What becomes of a job that is not to be submitted any more, and of which ByteSpike knows nothing."""
+    record = view.record.but(ending_at=view.ending_at)
+    if view.may_turn_up:
+        wait_s = view.until_deadline(view.settings.poll_max_s)
+        return Step(JobState.QUEUED, record, wait_s, "a submit may still be on its way")
+    if record.refusal is not None:
+        return Step(JobState.FAILED, record.but(error=record.refusal), 0, f"refused for good: {record.refusal.name}")
+    return dropped(view)
+
+
 def _accepted(view: View, task: RemoteTask) -> Step:
     record = view.record.but(
         remote=task.to_json(),
@@ -339,11 +376,11 @@ def _accepted(view: View, task: RemoteTask) -> Step:
         attempts=0,
         failures=0,
     )
-    seen = replace(view, record=record)
     if task.is_terminal:
         # a repeated submit answers with the current status, but perhaps without the output (contract, section 3)
         return Step(JobState.RUNNING, record, 0, f"accepted as {task.task_id}, {task.status} already")
-    return Step(advance(view.state, task.status), record, seen.countdown_s(), f"accepted as {task.task_id}")
+    seen = replace(view, state=advance(view.state, task.status), record=record)
+    return Step(seen.state, record, seen.countdown_s(), f"accepted as {task.task_id}")
 
 
 def _observed(view: View, task: RemoteTask) -> Step:
@@ -407,19 +444,18 @@ def _refused(view: View, error: BridgeError) -> Step:
 
 
 def _insist(view: View, record: JobRecord, reason: str) -> Step:
-    if view.now >= view.deadline_at + view.settings.cancel_grace_s:
+    # since then, because workers may have been away when the deadline passed
+    if view.now >= max(view.deadline_at, view.ending_at) + view.settings.cancel_grace_s:
         record = record.but(error=None, is_unconfirmed=True)
         return Step(JobState.EXPIRED, record, 0, f"expired, cancel unconfirmed: {reason}", is_trouble=True)
     failures = record.failures + 1
-    record = record.but(failures=failures)
+    record = record.but(failures=failures, ending_at=view.ending_at)
     wait_s = min(view.backoff_s(failures), view.settings.poll_max_s)
     return Step(view.state, record, wait_s, reason, is_trouble=failures >= TROUBLE_AFTER)
 
 
 def _nothing_to_cancel(view: View) -> Step:
-    # a submit of a holder who lost its lease may still be on its way, for as long as a submit may take
-    last_sign_at = view.record.submitted_at or view.record.attempted_at or view.record.starts_at
-    if view.now - last_sign_at < view.settings.not_found_grace_s:
+    if view.may_turn_up:
         return _insist(view, view.record, "nothing to cancel yet")
     # a task that was there and is not any more may have cost something
     return dropped(replace(view, record=view.record.but(is_unconfirmed=view.record.remote is not None)))

@@ -357,6 +357,15 @@ class World:
         """Let what has come back be written down."""
         self.loop.pass_time(2 * SETTLE_S)
 
+    def next_request(self, kind: Kind) -> Request:
+        """Wait for another request, which must be of *kind*."""
+        known = len(self.requests)
+        until = self.loop.time() + 2 * self.settings.retry_max_s
+        while len(self.requests) == known:
+            assert self.loop.time() < until, f"a {kind} should have been sent"
+            self.pass_time(0.5)
+        return self.sent(kind)
+
     def pass_time(self, seconds: float) -> None:
         self.loop.pass_time(seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -170,7 +171,7 @@ def test_a_job_that_no_wait_can_help_ends() -> None:
 def test_a_refused_job_that_may_have_been_submitted_is_cancelled_first() -> None:
     sent = view(sent=True)
     step = over_limit(sent, OVER)
-    again = view(sent=True, error=step.record.error)
+    again = view(sent=True, error=step.record.error, ending_at=START)
 
     assert (step.state, step.delay_s) == (JobState.QUEUED, 0)
     assert next_action(again) is Action.CANCEL
@@ -244,7 +245,7 @@ def test_an_unanswered_cancel_is_repeated_until_the_grace_ends() -> None:
     dear = view(JobState.PENDING, **PRICED)
 
     step = after_cancel(dear, ApiTimeout("late"))
-    last = after_cancel(dear.at(START + 900 + 300), ApiTimeout("late"))
+    last = after_cancel(replace(dear, record=step.record).at(START + 900 + 300), ApiTimeout("late"))
 
     assert (step.state, step.record.error) == (JobState.PENDING, recorded(OVER))
     assert last.state is JobState.EXPIRED
@@ -282,7 +283,12 @@ ACCEPTED: dict[str, Any] = {"remote": task().to_json(), "submitted_at": START}
         (lambda: after_submit(view(), BadRequest("", 400, "invalid_param")), 0),
         (lambda: after_submit(view(), PermissionDenied("", 403, "permission_denied")), 0),
         (lambda: after_submit(view(sent=True), Conflict("", 409, "duplicate_out_task_id")), None),
-        (lambda: after_lookup(view(sent=True, refusal=REFUSAL), NotFound("", 404, "task_not_found")), 0),
+        (
+            lambda: after_lookup(
+                view(sent=True, refusal=REFUSAL, ending_at=START - 99), NotFound("", 404, "task_not_found")
+            ),
+            0,
+        ),
         (lambda: after_query(view(JobState.RUNNING, **ACCEPTED), BadRequest("", 400, "invalid_param")), None),
         (
             lambda: after_query(
@@ -296,8 +302,16 @@ ACCEPTED: dict[str, Any] = {"remote": task().to_json(), "submitted_at": START}
             ),
             None,
         ),
-        (lambda: after_cancel(view(sent=True, cancel="x", now=START + 99), NotFound("", 404, "task_not_found")), 0),
-        (lambda: after_cancel(view(sent=True, cancel="x", now=START + 9999), ApiTimeout("late")), None),
+        (
+            lambda: after_cancel(
+                view(sent=True, cancel="x", now=START + 99, ending_at=START), NotFound("", 404, "task_not_found")
+            ),
+            0,
+        ),
+        (
+            lambda: after_cancel(view(sent=True, cancel="x", now=START + 9999, ending_at=START), ApiTimeout("late")),
+            None,
+        ),
     ],
     ids=str,
 )

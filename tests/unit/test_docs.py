@@ -248,12 +248,19 @@ def arrows() -> dict[tuple[JobState, JobState], set[str]]:
     """Every change of state that the decisions make, with the decisions that make it."""
     found: dict[tuple[JobState, JobState], set[str]] = {}
     refusals = (None, RecordedError(name="BadRequest", args=["", 400, "invalid_param", None]))
-    for state, is_sent, cancel, now, on_insufficient_balance, refusal in itertools.product(
-        sorted(OPEN_STATES), (False, True), (None, "asked for"), (2.0, 350.0, 901.0, 1300.0), ("fail", "wait"), refusals
+    for state, is_sent, cancel, now, on_insufficient_balance, refusal, submit_by in itertools.product(
+        sorted(OPEN_STATES),
+        (False, True),
+        (None, "asked for"),
+        (2.0, 350.0, 901.0, 1300.0),
+        ("fail", "wait"),
+        refusals,
+        (None, 100.0),
     ):
         settings = Settings(api_key=SecretStr("k"), on_insufficient_balance=on_insufficient_balance)
         is_queued = state is JobState.QUEUED
-        record = _RECORD.but(refusal=refusal) if is_queued else _RECORD.but(**_ACCEPTED)
+        known = {"refusal": refusal, "submit_by": submit_by} if is_queued else _ACCEPTED
+        record = _RECORD.but(**known, ending_at=2.0)
         view = View("job", state, record, cancel, is_sent or not is_queued, now, settings, 0.5)
         for name, target in decisions(view):
             if target is not state:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tasks_bridge.errors import (
     RateLimited,
     ServerError,
     SettingsError,
+    SpendLimitReached,
 )
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.record import OPEN_STATES, TERMINAL_STATES, JobRecord, JobState
@@ -126,9 +128,10 @@ def view(
         (view(RUNNING, now=DEADLINE - 1), Action.QUERY),
         (view(RUNNING, now=DEADLINE, estimated_s=100.0), Action.QUERY),  # 20 estimates are later
         (view(RUNNING, now=START + 5, deadline_s=5.0), Action.CANCEL),
-        # `expires`: only while nothing can have been submitted
+        # `expires`: nothing is submitted after it, and what may have been is looked for
         (view(QUEUED, now=START + 5, submit_by=START + 5), Action.DROP),
-        (view(QUEUED, now=START + 5, submit_by=START + 5, sent=True), Action.SUBMIT),
+        (view(QUEUED, now=START + 5, submit_by=START + 5, sent=True), Action.LOOKUP),
+        (view(QUEUED, now=START + 4, submit_by=START + 5, sent=True), Action.SUBMIT),
         (view(RUNNING, now=START + 5, submit_by=START + 5), Action.QUERY),
         (view(QUEUED, now=START + 50, delay_s=100.0, submit_by=START + 200), Action.SUBMIT),
     ],
@@ -249,6 +252,24 @@ def test_a_lookup_that_finds_the_task_takes_it_over() -> None:
     assert (step.state, step.record.remote_id) == (RUNNING, "task_1")
 
 
+def test_a_job_that_may_have_been_submitted_before_it_expired_is_looked_for() -> None:
+    late = view(QUEUED, sent=True, now=START + 60, submit_by=START + 60)
+    first = after_lookup(late, NOT_FOUND)
+    last = replace(late, record=first.record).at(late.now + SETTINGS.submit_timeout_s)
+
+    assert after_lookup(late, task("running")).state is RUNNING
+    assert (first.state, next_action(replace(late, record=first.record))) == (QUEUED, Action.LOOKUP)
+    assert after_lookup(last, NOT_FOUND).state is EXPIRED
+
+
+def test_no_wait_reaches_past_the_time_to_submit_in() -> None:
+    limited = RateLimited("", 429, "rate_limit_exceeded", 30.0)
+
+    assert after_submit(view(QUEUED, submit_by=START + 20), limited).delay_s == 10
+    assert after_submit(view(QUEUED, submit_by=START + 5), limited).delay_s == 30
+    assert after_submit(view(QUEUED, submit_by=START + 11), task(estimated_seconds=60)).delay_s == 10
+
+
 @pytest.mark.parametrize("error", NO_ANSWER, ids=kind)
 def test_a_lookup_without_an_answer_is_repeated(error: BridgeError) -> None:
     assert after_lookup(view(QUEUED, sent=True), error).state is QUEUED
@@ -355,18 +376,39 @@ def test_an_unconfirmed_cancel_is_repeated(outcome: Any, cancel: str | None) -> 
 @pytest.mark.parametrize("outcome", [task("running"), *NO_ANSWER, *OPERATOR], ids=kind)
 @pytest.mark.parametrize("cancel", ["x", None])
 def test_a_cancel_that_is_never_confirmed_does_not_keep_the_job_for_ever(outcome: Any, cancel: str | None) -> None:
-    step = after_cancel(view(cancel=cancel, now=DEADLINE + SETTINGS.cancel_grace_s), outcome)
+    last = view(cancel=cancel, now=DEADLINE + SETTINGS.cancel_grace_s, ending_at=DEADLINE)
+    step = after_cancel(last, outcome)
 
     assert step.state is EXPIRED
     assert step.is_trouble
 
 
+def test_the_grace_of_a_deadline_that_passed_while_no_worker_was_up_begins_with_the_first_cancel() -> None:
+    late = DEADLINE + 86400
+    step = after_cancel(view(now=late), ApiTimeout("late"))
+
+    assert (step.state, step.record.ending_at) == (RUNNING, late)
+    again = view(now=late + SETTINGS.cancel_grace_s - 1, ending_at=step.record.ending_at)
+    assert after_cancel(again, ApiTimeout("late")).state is RUNNING
+    assert after_cancel(again.at(again.now + 1), ApiTimeout("late")).state is EXPIRED
+
+
 @pytest.mark.parametrize(("cancel", "state"), [("x", CANCELLED), (None, EXPIRED)])
 def test_nothing_to_cancel_is_believed_once_no_submit_can_be_on_its_way(cancel: str | None, state: JobState) -> None:
-    early = view(QUEUED, sent=True, cancel=cancel, now=START + 929, attempted_at=START + 900, deadline_s=900.0)
+    first = view(QUEUED, sent=True, cancel=cancel, now=DEADLINE, attempted_at=START, deadline_s=900.0)
+    record = after_cancel(first, NOT_FOUND).record
+    last = replace(first, record=record).at(DEADLINE + SETTINGS.submit_timeout_s)
 
-    assert after_cancel(early, NOT_FOUND).state is QUEUED
-    assert after_cancel(early.at(START + 930), NOT_FOUND).state is state
+    assert record.ending_at == DEADLINE, "a dead holder may have sent it just before"
+    assert after_cancel(last.at(last.now - 1), NOT_FOUND).state is QUEUED
+    assert after_cancel(last, NOT_FOUND).state is state
+
+
+def test_a_task_that_is_gone_is_not_waited_for() -> None:
+    early = view(cancel="x", now=START + SETTINGS.not_found_grace_s - 1)
+
+    assert after_cancel(early, NOT_FOUND).state is RUNNING
+    assert after_cancel(early.at(early.now + 1), NOT_FOUND).state is CANCELLED
 
 
 # -- in general -------------------------------------------------------------------------------------------------------
@@ -465,8 +507,11 @@ def test_a_refusal_after_an_unanswered_submit_is_doubted_first(error: BridgeErro
 @pytest.mark.parametrize("error", REFUSALS, ids=kind)
 def test_a_doubted_refusal_stands_where_bytespike_has_no_such_task(error: BridgeError) -> None:
     doubted = after_submit(view(QUEUED, sent=True), error).record
+    seen = view(QUEUED, sent=True, refusal=doubted.refusal)
+    first = after_lookup(seen, NOT_FOUND)
+    assert first.state is QUEUED, "an earlier submit may still be on its way"
 
-    step = after_lookup(view(QUEUED, sent=True, refusal=doubted.refusal), NOT_FOUND)
+    step = after_lookup(replace(seen, record=first.record).at(seen.now + SETTINGS.submit_timeout_s), NOT_FOUND)
 
     assert step.state is JobState.FAILED
     assert repr(failure("job", step.state, step.record)) == repr(error)
@@ -503,3 +548,113 @@ def test_a_job_with_a_callback_is_polled_at_a_slower_pace_and_never_past_its_dea
     last = after_query(view(RUNNING, now=DEADLINE + 290, submitted_at=START, has_callback=True), task)
 
     assert (plain.delay_s, called.delay_s, last.delay_s) == (10, 40, 10)
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [*NO_ANSWER, RateLimited("", 429, "rate_limit_exceeded", 30.0)], ids=kind)
+def test_a_lookup_that_tells_nothing_changes_nothing_of_what_is_known(error: BridgeError) -> None:
+    doubted = after_submit(view(QUEUED, sent=True), OPERATOR[0]).record
+    first = after_lookup(view(QUEUED, sent=True), error)
+    later = after_lookup(view(QUEUED, sent=True, refusal=doubted.refusal), error)
+
+    assert (first.record.refusal, later.record.refusal) == (None, doubted.refusal)
+    assert first.delay_s > 0
+
+
+@pytest.mark.parametrize(("gap_s", "action"), [(300, Action.SUBMIT), (301, Action.LOOKUP)])
+def test_an_unanswered_submit_is_repeated_blindly_for_five_minutes(gap_s: float, action: Action) -> None:
+    assert next_action(view(QUEUED, sent=True, attempted_at=START, now=START + gap_s)) is action
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=kind)
+def test_a_doubted_refusal_is_looked_into_at_once_but_that_of_a_key_only_slowly(error: BridgeError) -> None:
+    first = after_submit(view(QUEUED, sent=True), error)
+    again = after_lookup(view(QUEUED, sent=True, refusal=first.record.refusal), error)
+
+    assert first.delay_s == (SETTINGS.retry_max_s if error in OPERATOR else 0)
+    assert again.delay_s == SETTINGS.retry_max_s
+
+
+def test_what_goes_wrong_three_times_in_a_row_is_trouble_and_what_goes_well_is_none() -> None:
+    late = ApiTimeout("late")
+    reads = [after_query(view(failures=failures), late) for failures in range(3)]
+    cancels = [after_cancel(view(cancel="x", failures=failures), late) for failures in range(3)]
+    good = [
+        after_query(view(), task("running")),
+        after_submit(view(QUEUED), task()),
+        after_cancel(view(), task("failed")),
+    ]
+
+    for steps_taken in (reads, cancels):
+        assert [step.record.failures for step in steps_taken] == [1, 2, 3]
+        assert [step.is_trouble for step in steps_taken] == [False, False, True]
+    assert [step.is_trouble for step in good] == [False] * 3
+
+
+def test_an_operator_hears_of_an_empty_wallet_of_a_price_and_of_a_task_that_is_gone() -> None:
+    waiting = Settings(api_key=SecretStr("k"), on_insufficient_balance="wait")
+    empty = InsufficientBalance("", 402, "insufficient_balance")
+    price = SpendLimitReached("job", "all", 5.0, 5.0)
+
+    assert after_submit(view(QUEUED, settings=waiting), empty).is_trouble
+    assert steps.over_limit(view(QUEUED), price).is_trouble
+    assert steps.too_dear(after_query(view(), task("running")), price).is_trouble
+    assert after_query(view(PENDING, now=START + 30), NOT_FOUND).is_trouble
+
+
+def test_a_price_of_exactly_the_limit_is_worth_waiting_for() -> None:
+    waiting = view(QUEUED, settings=Settings(api_key=SecretStr("k"), on_spend_limit="wait"))
+
+    assert steps.over_limit(waiting, SpendLimitReached("job", "all", 5.0, 5.0)).state is QUEUED
+    assert steps.over_limit(waiting, SpendLimitReached("job", "all", 5.0, 5.01)).state is FAILED
+
+
+def test_past_the_deadline_nothing_is_waited_for() -> None:
+    assert view(now=DEADLINE + 5).until_deadline(10) == 0
+
+
+@pytest.mark.parametrize("outcome", [*ANY_ERROR, task("running")], ids=kind)
+def test_an_outage_is_what_is_no_answer_of_bytespikes(outcome: Any) -> None:
+    assert steps.is_outage(outcome) is (outcome in NO_ANSWER)
+
+
+def test_a_job_that_is_held_back_waits_unchanged_but_a_cancel_ends_with_its_grace() -> None:
+    seen = view(cancel="x")
+    held = steps.held_back(seen, Action.QUERY, 7)
+    insisting = steps.held_back(seen, Action.CANCEL, 7)
+    last = view(cancel="x", now=DEADLINE + SETTINGS.cancel_grace_s, ending_at=DEADLINE)
+
+    assert (held.state, held.record, held.delay_s) == (RUNNING, seen.record, 7)
+    assert (insisting.state, insisting.record.failures) == (RUNNING, 1)
+    assert steps.held_back(last, Action.CANCEL, 7).state is EXPIRED
+
+
+def test_an_unconfirmed_cancel_backs_off_but_is_repeated_as_often_as_a_job_is_polled() -> None:
+    waits = [after_cancel(view(cancel="x", failures=failures), ApiTimeout("late")).delay_s for failures in (0, 1, 20)]
+
+    assert waits == [0.75, 1.5, SETTINGS.poll_max_s]
+
+
+def test_a_task_that_is_found_was_submitted_when_it_is_first_seen() -> None:
+    found = after_cancel(view(QUEUED, sent=True, cancel="x"), task("running"))
+    seen = after_query(view(RUNNING), task("running"))
+
+    assert (found.record.submitted_at, seen.record.submitted_at) == (START + 10, START)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 10.0])
+def test_a_task_is_missing_since_its_submit_or_since_it_should_have_been_submitted(delay_s: float) -> None:
+    given = after_query(view(PENDING, submitted_at=START + 100, now=START + 129), NOT_FOUND)
+    unknown = view(PENDING, submitted_at=None, delay_s=delay_s, now=START + delay_s + 29, failures=4)
+
+    assert (given.state, given.record.failures) == (PENDING, 1)
+    assert (after_query(unknown, NOT_FOUND).state, after_query(unknown, NOT_FOUND).record.failures) == (PENDING, 5)
+    assert after_query(unknown.at(unknown.now + 1), NOT_FOUND).state is FAILED
+
+
+def test_a_job_that_failed_without_a_remote_task_has_no_code() -> None:
+    error = failure("job", FAILED, view(QUEUED).record)
+
+    assert error.args == ("job", None, None, None)
