@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from random import random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,12 @@ TURNS_PER_TICK: Final = 5
 
 JITTER: Final = 0.05
 """Most that is added to each wait, in ticks."""
+
+NEWER_LOOK_S: Final = 60.0
+"""How often to look for jobs that wait for a newer version."""
+
+NEWER_WARN_S: Final = 3600.0
+"""How often to warn of them."""
 
 TROUBLE_WAIT_S: Final = 2.0
 """Pause after Redis or the broker could not be reached."""
@@ -106,6 +113,7 @@ class AlarmThread(threading.Thread):
         self._stopped = threading.Event()
         self._connection: Connection | None = None
         self._in_trouble = False
+        self._newer_look_at = 0.0
 
     def run(self) -> None:
         """The thread's body."""
@@ -125,6 +133,7 @@ class AlarmThread(threading.Thread):
         settings = self._bridge.settings
         try:
             wait_s = self._wake()
+            self._warn_of_newer()
         except (StoreError, OperationalError, redis.RedisError, OSError) as error:
             if not self._in_trouble:
                 log.error("no job can be woken until this is over: %s", error)  # noqa: TRY400 - expected, no bug
@@ -151,6 +160,19 @@ class AlarmThread(threading.Thread):
         if limit and (claims := bridge.store.claim(limit, settings.lease_s, submits=self._submits())):
             self._publish(claims)
         return settings.tick_s / TURNS_PER_TICK
+
+    def _warn_of_newer(self) -> None:
+        """Tell the operator of jobs that this worker leaves alone: after a rollback, perhaps all of them do."""
+        if time.monotonic() < self._newer_look_at:
+            return
+        count = self._bridge.store.newer_count()
+        self._newer_look_at = time.monotonic() + (NEWER_WARN_S if count else NEWER_LOOK_S)
+        if count:
+            log.warning(
+                "%d due jobs were written by a newer version of tasks-bridge and wait for its workers: "
+                "start some, or upgrade this one",
+                count,
+            )
 
     def _submits(self) -> int:
         """How many more jobs to tell that they may submit: those that find no place would only turn in circles."""

@@ -239,6 +239,9 @@ class Store(Protocol):
     def open_count(self) -> int:
         """How many jobs are on the schedule, or put aside for a newer version."""
 
+    def newer_count(self) -> int:
+        """How many jobs are put aside for a version that is newer than this store's."""
+
     def next_due_s(self) -> float | None:
         """
         Seconds until the earliest job is due, not above 0 if one is; None if there are none.

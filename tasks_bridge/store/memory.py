@@ -258,6 +258,11 @@ class MemoryStore:
         with self._lock:
             return sum(job.due_at is not None for job in self._jobs.values())
 
+    def newer_count(self) -> int:
+        """See `Store.newer_count`."""
+        with self._lock:
+            return sum((job.left_to or 0) > self.version for job in self._jobs.values())
+
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""
         with self._lock:

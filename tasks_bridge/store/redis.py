@@ -309,6 +309,11 @@ class RedisStore:
         """See `Store.open_count`."""
         return int(self._run("count", self._version)[1])
 
+    def newer_count(self) -> int:
+        """See `Store.newer_count`."""
+        with self._errors():
+            return int(self._redis.zcount(f"{self._prefix}newer", f"({self._version}", "+inf"))
+
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""
         now, _, _, earliest = self._run("count", self._version)

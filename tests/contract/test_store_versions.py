@@ -91,6 +91,7 @@ def test_a_worker_with_nothing_but_newer_jobs_is_not_kept_busy_by_them(pair: Pai
     assert pair.old.next_due_s() is None, "the old worker should see no reason to look again"
     assert pair.new.next_due_s() == 0, "the new worker should come at once"
     assert pair.old.open_count() == pair.old.due_count() == 1, "the job should still count"
+    assert (pair.old.newer_count(), pair.new.newer_count()) == (1, 0), "and the old worker can tell why it waits"
 
 
 def test_newer_jobs_do_not_stand_before_older_ones(pair: Pair) -> None:
