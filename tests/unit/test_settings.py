@@ -227,6 +227,7 @@ def test_callbacks_go_to_public_https_addresses(url: str) -> None:
         "https://localhost/hook",
         "https://shop/hook",
         "https://shop.local",
+        "https://shop.localhost",
         "https://shop.internal.",
         "https://10.0.0.7/hook",
         "https://[::1]/hook",
@@ -255,3 +256,44 @@ def test_in_development_the_sandbox_calls_back_on_the_same_machine() -> None:
 def test_an_address_for_callbacks_needs_a_secret_key() -> None:
     with pytest.raises(SettingsError, match="needs TASKS_BRIDGE_SECRET_KEY"):
         Settings(callback_base_url="https://shop.example.com")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        # a slash in a password: what stands before it is taken for a port, what stands behind it for a database
+        *(f"{scheme}://:pass/word@r:1/0" for scheme in ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp")),
+        *(f"{scheme}://:0/word@r:1/0" for scheme in ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp")),
+        *(f"{scheme}://:1/word@r:1/0" for scheme in ("redis", "rediss", "sentinel")),
+        "sentinel://:good@s1:1;sentinel://:pass/word@s2:1/0",
+        "redis://[r",
+    ],
+)
+@pytest.mark.parametrize("name", ["redis_url", "broker_url", "result_backend"])
+def test_an_address_whose_password_splits_it_is_refused_unseen(name: str, url: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^The settings are wrong: {name} .*percent-encoded, as %2F") as caught:
+        Settings(**{name: SecretStr(url)})
+
+    assert "word" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://r", "redis://r/", "redis://r:1/15/", "rediss://:p%2Fw;x@r:1/0"),
+        *("sentinel://:p@s1:1;sentinel://s2:2/0?master_name=jobs", "unix:///run/redis.sock", "amqp://u:p@b:1/vhost"),
+        *("sqs://key:0/secret@", "filesystem://"),
+    ],
+)
+def test_an_address_of_any_other_kind_is_taken_as_it_is(url: str) -> None:
+    assert Settings(broker_url=SecretStr(url)).broker == url
+
+
+@pytest.mark.parametrize(
+    "base_url", ["https://me:hunter2@llm.bytespike.ai", "https://llm.bytespike.ai/#x", "https://", "https://a b", "x"]
+)
+def test_an_address_of_the_api_holds_no_password_and_no_query(base_url: str) -> None:
+    with pytest.raises(SettingsError, match=r"base_url \(BYTESPIKE_BASE_URL\): must be an http") as caught:
+        Settings(base_url=base_url)
+
+    assert "hunter2" not in str(caught.value)
