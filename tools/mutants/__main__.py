@@ -38,7 +38,10 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "tasks_bridge/cadence.py": ("tests/unit/test_cadence.py", "tests/unit/test_steps.py"),
     "tasks_bridge/models.py": ("tests/unit/test_models.py", "tests/unit/test_wire.py"),
     "tasks_bridge/record.py": ("tests/unit/test_record.py", "tests/unit/test_steps.py", "tests/unit/test_budget.py"),
-    "tasks_bridge/settings.py": ("tests/unit/test_settings.py", "tests/unit/test_fuzz.py"),
+    "tasks_bridge/settings.py": (
+        *("tests/unit/test_settings.py", "tests/unit/test_fuzz.py"),
+        "tests/unit/test_docs.py::test_every_setting_is_on_its_page_with_its_default_and_no_other_is",
+    ),
     "tasks_bridge/sse.py": ("tests/unit/test_sse.py", "tests/unit/test_fuzz.py"),
     "tasks_bridge/steps.py": ("tests/unit/test_steps.py", "tests/unit/test_budget.py"),
     "tasks_bridge/tokens.py": ("tests/unit/test_tokens.py",),
