@@ -120,7 +120,7 @@ def _examine(tree: Path, target: str, tests: tuple[str, ...], every: int, slack_
     survivors = []
     for mutant in made:
         verdict = quick.get(mutant, Verdict.SURVIVED)
-        if verdict is Verdict.SURVIVED:
+        if verdict is Verdict.SURVIVED and target.endswith(".py"):
             verdict = trials.slow(mutant)
         if verdict is Verdict.SURVIVED:
             survivors.append(mutant.label)

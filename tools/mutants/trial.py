@@ -4,7 +4,7 @@ Run tests on mutants, each in a process of its own.
 Two ways. In the quick one a process imports and collects the tests once and forks for each mutant; the fork puts the
 mutant's code into the functions that are there already, or, for a script that is read at run time, into its file. So a
 mutant costs only the tests up to the first that fails, and whichever failed lately are run first. It can't show what
-a change does to an import; what is left over goes the slow way, in which a fork starts from nothing.
+a change does to an import; what is left over of a module goes the slow way, in which a fork starts from nothing.
 """
 
 from __future__ import annotations
