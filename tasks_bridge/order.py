@@ -54,7 +54,7 @@ class Order:
         """The submit request's bytes. Raises InvalidRequest."""
         return submit_body(self.model, self.params, out_task_id=job_id, callback_url=callback_url)
 
-    def record(self, body: bytes, settings: Settings, *, now: float, delay_s: float) -> JobRecord:
+    def record(self, body: bytes, settings: Settings, *, now: float, delay_s: float, **more: Any) -> JobRecord:
         """
         The job's first record.
 
@@ -64,6 +64,7 @@ class Order:
             settings: What the call leaves open.
             now: The store's time.
             delay_s: Seconds until the submit.
+            more: Other fields of the record.
         """
         return JobRecord(
             version=RECORD_VERSION,
@@ -75,6 +76,7 @@ class Order:
             deadline_s=settings.deadline_s if self.deadline_s is None else self.deadline_s,
             label=self.label,
             max_credits=self.max_credits,
+            **more,
         )
 
 

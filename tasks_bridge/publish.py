@@ -94,6 +94,8 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
         if name in kept:
             signatures = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
             kept[name] = [_with_id(app, signature) for signature in signatures]
+    if not kept:
+        return {}
     _check_next(kept)
     for name in ("queue", "exchange"):
         if isinstance(kept.get(name), Queue | Exchange):
@@ -123,7 +125,7 @@ def _check_next(options: dict[str, Any]) -> None:
 
 
 def _thaw(options: dict[str, Any]) -> dict[str, Any]:
-    thawed: dict[str, Any] = kombu_json.loads(json.dumps(options))
+    thawed: dict[str, Any] = kombu_json.loads(json.dumps(options)) if options else {}
     return thawed
 
 

@@ -8,6 +8,7 @@ job's lease.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from enum import StrEnum
@@ -216,9 +217,9 @@ _NOT_UNDERSTOOD: Final = {"model": "?", "key": "?", "digest": "", "created_at": 
 
 def request_digest(body: bytes, key: str) -> str:
     """
-    Fingerprint of a request: 32 hex digits over the JSON *body* (in any key order) and the key alias.
+    Fingerprint of a request: 22 characters over its canonical *body* (`wire.submit_body`) and the key alias.
 
     Two requests with the same digest ask for the same thing in the sense of contract, section 7.
     """
-    canonical = json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(f"{key}\n{canonical}".encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(f"{key}\n".encode() + body, digest_size=16).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -16,11 +16,14 @@ import redis
 from celery.backends.redis import RedisBackend
 
 from tasks_bridge.errors import StoreError
+from tasks_bridge.store.base import Beside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from celery import Celery
+
+    from tasks_bridge.store import RedisStore
 
 _LUA = (files("tasks_bridge") / "results.lua").read_text()
 
@@ -59,6 +62,17 @@ class Results:
             for report in reports:
                 backend.store_result(report.job_id, report.info, report.state)
 
+    def besides(self, reports: Iterable[Report], store: RedisStore) -> dict[str, Beside]:
+        """*reports* as what is set along with their jobs, by job id; empty if the backend is not in the same Redis."""
+        backend: Any = self._app.backend
+        if not _is_plain_redis(backend) or not store.shares_server(backend.client):
+            return {}
+        ttl_s = int(backend.expires or 0)
+        return {
+            report.job_id: Beside(_text(backend.get_key_for_task(report.job_id)), _entry(report), ttl_s)
+            for report in reports
+        }
+
     def _write_redis(self, backend: Any, reports: Sequence[Report]) -> None:
         arguments: list[str | int] = [int(backend.expires or 0)]
         for report in reports:
@@ -82,6 +96,10 @@ def _entry(report: Report) -> str:
         ensure_ascii=False,
         separators=(",", ":"),
     )
+
+
+def _text(key: str | bytes) -> str:
+    return key.decode() if isinstance(key, bytes) else key
 
 
 def _is_plain_redis(backend: Any) -> bool:

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from celery import Task, shared_task, states
+from celery import Signature, Task, shared_task, states
 from celery.exceptions import Ignore
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
 
-from tasks_bridge import facts
 from tasks_bridge.attend import attend
 from tasks_bridge.bridge import bridge_of
-from tasks_bridge.callbacks import callback_url_if_on
 from tasks_bridge.errors import ApiError, BridgeError, InvalidRequest, JobConflict, JobError, StoreError
 from tasks_bridge.events import GENERATE, POLL
 from tasks_bridge.finish import OutcomesOnly, abandoned, finish, finished
 from tasks_bridge.inline import run_inline
-from tasks_bridge.order import Order, parse_order, start_delay_s, submit_by
-from tasks_bridge.publish import freeze, publish_generate
-from tasks_bridge.record import JobRecord, JobState
+from tasks_bridge.intake import prepare, register, register_all
+from tasks_bridge.order import Order, parse_order
+from tasks_bridge.publish import publish_generate
 from tasks_bridge.settings import Settings
 from tasks_bridge.store import Lease, Purpose
 from tasks_bridge.wire import check_out_task_id
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from celery.result import AsyncResult
 
     from tasks_bridge.bridge import Bridge
+    from tasks_bridge.store.base import Registration
 
 log = logging.getLogger("tasks_bridge.jobs")
 
@@ -86,43 +86,82 @@ class Generate(Task):
             StoreError: Redis can't be reached. Nothing is queued.
         """
         app: Any = self.app
-        job_id = check_out_task_id(uuid() if task_id is None else task_id)
-        task: Any = self  # what follows is Celery's own, which its type stubs leave out
-        options = {**task._get_exec_options(), **options}  # noqa: SLF001
         options.update(link=link, link_error=link_error, shadow=shadow)
-        options.setdefault("ignore_result", self.ignore_result)
-        order = parse_order(args, kwargs)
-        body = order.body(job_id)
         if app.conf.task_always_eager:
-            plain: Any = Task.apply_async
-            eager: AsyncResult[Any] = plain(task, args, kwargs, job_id, producer, **options)
-            return eager
+            return self._apply_eagerly(args, kwargs, task_id, producer, options)
+        options["task_id"] = task_id
         bridge = bridge_of(app)
-        bridge.settings.key(order.key)
+        job = self._prepare(bridge, args, kwargs, options)
         bridge.check()
-        now = bridge.store.now()
-        delay_s = start_delay_s(options.pop("countdown", None), options.pop("eta", None), app.timezone)
-        record = order.record(body, bridge.settings, now=now, delay_s=delay_s).but(
-            submit_by=submit_by(options.pop("expires", None), now, app.timezone),
-            options=freeze(app, _with_parent(app, options)),
-        )
-        record, body = _with_callback(bridge, order, job_id, record, body)
-        lease_s = bridge.settings.lease_s
-        known = bridge.store.register(job_id, record, body, delay_s=delay_s or lease_s, published=not delay_s)
-        if not known.is_new:
-            if known.record.digest != record.digest:
-                raise JobConflict(job_id)
-            return self.AsyncResult(job_id)
-        _report_queued(bridge, job_id, record, now)
-        if not delay_s:
-            self._publish(bridge, job_id, record, producer, add_to_parent=options.get("add_to_parent", True))
-        return self.AsyncResult(job_id)
+        (is_new,) = register(bridge, [job])
+        if is_new and job.published:
+            return self._publish(bridge, job, producer, add_to_parent=options.get("add_to_parent", True))
+        return self.AsyncResult(job.job_id)
 
-    def _publish(self, bridge: Bridge, job_id: str, record: JobRecord, producer: Any, *, add_to_parent: bool) -> None:
+    def apply_many(self, calls: Iterable[Sequence[Any] | Signature[Any]], **options: Any) -> list[str]:
+        """
+        Start many jobs, several hundred in one round trip; the workers publish their messages, as they have room.
+
+        Each of *calls* is ``(model, params)``, or a signature, which has its own keyword arguments and options::
+
+            generate.apply_many((("seedream-v4", {"prompt": p}) for p in prompts), link=publish.s(user_id=7))
+            generate.apply_many(generate.s(model, params, label=tenant).set(task_id=row.id) for row in rows)
+
+        A call's own options come before *options*, which are those of `apply_async`. The jobs become no children of the
+        task that runs now.
+
+        Returns:
+            The jobs' ids, in order.
+
+        Raises:
+            InvalidRequest, SettingsError: As from `apply_async`; nothing of the few hundred jobs that the wrong call is
+                among is queued, and nothing after them, but what came before them is.
+            JobConflict, StoreError: Likewise, but it may have been queued. To repeat such a call as a whole is safe
+                if the ids are the caller's.
+        """
+        app: Any = self.app
+        parts = (_parts(call, options) for call in calls)
+        if app.conf.task_always_eager:
+            return [self.apply_async(args, kwargs, **own).id for args, kwargs, own in parts]
+        bridge = bridge_of(app)
+        bridge.check()
+        return list(register_all(bridge, (self._prepare(bridge, *part, is_published=False) for part in parts)))
+
+    def _prepare(
+        self,
+        bridge: Bridge,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+        *,
+        is_published: bool = True,
+    ) -> Registration:
+        options = self._with_defaults(options)
+        task_id = options.pop("task_id", None)
+        job_id = check_out_task_id(uuid() if task_id is None else task_id)
+        order = parse_order(args, kwargs)
+        bridge.settings.key(order.key)
+        return prepare(bridge, job_id, order, _with_parent(bridge.app, options), is_published=is_published)
+
+    def _apply_eagerly(
+        self, args: Any, kwargs: Any, task_id: str | None, producer: Any, options: dict[str, Any]
+    ) -> AsyncResult[Any]:
+        job_id = check_out_task_id(uuid() if task_id is None else task_id)
+        parse_order(args, kwargs).body(job_id)
+        plain: Any = Task.apply_async
+        result: AsyncResult[Any] = plain(self, args, kwargs, job_id, producer, **self._with_defaults(options))
+        return result
+
+    def _with_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        task: Any = self  # Celery's own, which its type stubs leave out
+        return {"ignore_result": self.ignore_result, **task._get_exec_options(), **options}  # noqa: SLF001
+
+    def _publish(self, bridge: Bridge, job: Registration, producer: Any, *, add_to_parent: bool) -> AsyncResult[Any]:
         try:
-            publish_generate(bridge.app, job_id, record, add_to_parent=add_to_parent, producer=producer)
+            return publish_generate(bridge.app, job.job_id, job.record, add_to_parent=add_to_parent, producer=producer)
         except OperationalError as error:
-            log.warning("job %s is registered, but the broker can't be reached yet: %s", job_id, error)
+            log.warning("job %s is registered, but the broker can't be reached yet: %s", job.job_id, error)
+            return self.AsyncResult(job.job_id)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
         """In Django: `delay` once the database transaction is committed."""
@@ -271,7 +310,7 @@ def _begin(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, 
 def _adopt(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, Any]) -> None:
     """Register a job from a message sent by name, past our `apply_async`; a wrong one fails as any task would."""
     order = Order(**arguments)
-    body = order.body(check_out_task_id(job_id))
+    check_out_task_id(job_id)
     request = task.request
     delivery = request.delivery_info or {}
     options = {
@@ -290,29 +329,19 @@ def _adopt(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, 
         "stamped_headers": request.stamped_headers,
         **(request.stamps or {}),
     }
-    now = bridge.store.now()
-    record = order.record(body, bridge.settings, now=now, delay_s=0.0)
-    record = record.but(options=freeze(bridge.app, {k: v for k, v in options.items() if v}))
-    record, body = _with_callback(bridge, order, job_id, record, body)
-    bridge.store.register(job_id, record, body, delay_s=bridge.settings.lease_s, published=True)
+    with suppress(JobConflict):  # somebody else has just registered another: then this message is about nothing
+        register(bridge, [prepare(bridge, job_id, order, {k: v for k, v in options.items() if v})])
 
 
-def _with_callback(
-    bridge: Bridge, order: Order, job_id: str, record: JobRecord, body: bytes
-) -> tuple[JobRecord, bytes]:
-    """The record and the bytes of a job that ByteSpike is to call back for, if callbacks are on."""
-    url = callback_url_if_on(bridge.settings, job_id)
-    return (record, body) if url is None else (record.but(has_callback=True), order.body(job_id, url))
-
-
-def _report_queued(bridge: Bridge, job_id: str, record: JobRecord, now: float) -> None:
-    if record.options.get("ignore_result"):
-        return
-    report = facts.report(job_id, JobState.QUEUED, record, token=0, now=now, next_poll_s=None)
-    try:
-        bridge.results.write([report])
-    except StoreError as error:
-        log.warning("job %s is registered, but the result backend doesn't know it yet: %s", job_id, error)
+def _parts(
+    call: Sequence[Any] | Signature[Any], shared: Mapping[str, Any]
+) -> tuple[Sequence[Any] | None, Mapping[str, Any] | None, dict[str, Any]]:
+    """The arguments and options of one call among many."""
+    if not isinstance(call, Signature):
+        return call, None, dict(shared)
+    if call.task != GENERATE:
+        raise InvalidRequest(f"Each call must be (model, params) or a signature of generate, not of {call.task}")
+    return call.args, call.kwargs, {**shared, **call.options}
 
 
 def _with_parent(app: Any, options: dict[str, Any]) -> dict[str, Any]:

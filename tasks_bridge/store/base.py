@@ -25,8 +25,10 @@ All times are seconds since the epoch on the store's clock (Redis' own), so that
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -69,6 +71,9 @@ class Beside:
     """0 for ever."""
 
 
+NOTHING_BESIDE: Final[Mapping[str, Beside]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A job to be added: due after *delay_s*, claimed if its message is about to be *published*, else waiting."""
@@ -78,8 +83,6 @@ class Registration:
     body: bytes = field(repr=False)
     delay_s: float
     published: bool
-    beside: Beside | None = None
-    """To be set along with the job iff it is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +153,14 @@ class Store(Protocol):
         It becomes due after *delay_s*: claimed if its message is about to be *published*, else waiting.
         """
 
-    def register_many(self, jobs: Sequence[Registration]) -> list[Registered]:
-        """Several `register` in one round trip, all or none of them done; each is answered on its own."""
+    def register_many(
+        self, jobs: Sequence[Registration], besides: Mapping[str, Beside] = NOTHING_BESIDE
+    ) -> list[Registered]:
+        """
+        Several `register` in one round trip, all or none of them done; each is answered on its own.
+
+        *besides*, by job id, are set along with jobs that are new.
+        """
 
     def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:
         """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store.base import (
     NO_REASON,
+    NOTHING_BESIDE,
     Beside,
     Claim,
     Entry,
@@ -22,7 +23,7 @@ from tasks_bridge.store.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 POLLED_STATES: Final = frozenset({JobState.PENDING, JobState.RUNNING})
 
@@ -68,19 +69,21 @@ class MemoryStore:
         """See `Store.register`."""
         return self.register_many([Registration(job_id, record, body, delay_s, published)])[0]
 
-    def register_many(self, jobs: Sequence[Registration]) -> list[Registered]:
+    def register_many(
+        self, jobs: Sequence[Registration], besides: Mapping[str, Beside] = NOTHING_BESIDE
+    ) -> list[Registered]:
         """See `Store.register_many`."""
         with self._lock:
-            return [self._register(job) for job in jobs]
+            return [self._register(job, besides.get(job.job_id)) for job in jobs]
 
-    def _register(self, new: Registration) -> Registered:
+    def _register(self, new: Registration, beside: Beside | None) -> Registered:
         phase = "claimed" if new.published else "waiting"
         if job := self._find(new.job_id):
             again = job.record == new.record and (job.token, job.phase, job.claims) == (0, phase, 0)
             return Registered(again, job.state, job.record)
         self._jobs[new.job_id] = _Job(JobState.QUEUED, new.record, new.body, self.clock() + new.delay_s, phase)
-        if new.beside is not None:
-            self.beside.append(new.beside)
+        if beside is not None:
+            self.beside.append(beside)
         return Registered(is_new=True, state=JobState.QUEUED, record=new.record)
 
     def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:

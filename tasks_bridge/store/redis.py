@@ -44,6 +44,7 @@ from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.base import (
     NO_REASON,
+    NOTHING_BESIDE,
     Beside,
     Claim,
     Entry,
@@ -57,10 +58,11 @@ from tasks_bridge.store.base import (
 from tasks_bridge.store.packed import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from redis.commands.core import Script
 
+_NOTHING: Final = Beside("", "", 0)
 _LUA: Final = files("tasks_bridge.store") / "lua"
 
 SCRIPTS: Final = (
@@ -156,6 +158,11 @@ class RedisStore:
         """The connection, for what is not a job."""
         return self._redis
 
+    def shares_server(self, other: redis.Redis) -> bool:
+        """Whether *other* would reach the same keys with the same rights."""
+        mine, theirs = self._redis.connection_pool, other.connection_pool
+        return mine is theirs or _whereabouts(mine) == _whereabouts(theirs) is not None
+
     def channel(self, job_id: str) -> str:
         """The channel on which a job's notices are published."""
         return f"{self._prefix}notice:{job_id}"
@@ -172,13 +179,15 @@ class RedisStore:
         """See `Store.register`."""
         return self.register_many([Registration(job_id, record, body, delay_s, published)])[0]
 
-    def register_many(self, jobs: Sequence[Registration]) -> list[Registered]:
+    def register_many(
+        self, jobs: Sequence[Registration], besides: Mapping[str, Beside] = NOTHING_BESIDE
+    ) -> list[Registered]:
         """See `Store.register_many`."""
         if not jobs:
             return []
         arguments: list[str | bytes | float] = []
         for job in jobs:
-            beside = job.beside or Beside("", "", 0)
+            beside = besides.get(job.job_id, _NOTHING)
             arguments += (
                 job.job_id,
                 pack(job.record.to_json(), job.job_id),
@@ -366,6 +375,16 @@ class RedisStore:
             raise StoreError(f"Redis at {self.address} can't be reached: {error}. Is it running?") from None
         except redis.RedisError as error:
             raise StoreError(f"Redis at {self.address} refused a command: {error}") from None
+
+
+def _whereabouts(pool: redis.ConnectionPool) -> tuple[Any, ...] | None:
+    if isinstance(pool, SentinelConnectionPool):
+        return None
+    options = pool.connection_kwargs
+    return tuple(options.get(name) or default for name, default in _WHEREABOUTS)
+
+
+_WHEREABOUTS: Final = (("path", None), ("host", "localhost"), ("port", 6379), ("db", 0), ("username", None))
 
 
 def _unpacked(stored: bytes, job_id: str) -> JobRecord:

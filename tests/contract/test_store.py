@@ -969,15 +969,11 @@ def test_what_is_to_be_set_beside_a_job_is_set_for_new_ones_only(redis_store: Re
     names = {name: redis_store.key("beside", name) for name in ("for ever", "for a minute", "not new")}
     ttls = {"for ever": 0, "for a minute": 60, "not new": 60}
 
+    ids = {name: "known" if name == "not new" else name.replace(" ", "-") for name in names}
+
     redis_store.register_many(
-        [
-            registration(
-                "known" if name == "not new" else name.replace(" ", "-"),
-                record=a_record(digest="other"),
-                beside=Beside(key, "entry", ttls[name]),
-            )
-            for name, key in names.items()
-        ]
+        [registration(job_id, record=a_record(digest="other")) for job_id in ids.values()],
+        {job_id: Beside(names[name], "entry", ttls[name]) for name, job_id in ids.items()},
     )
 
     assert client.mget(names.values()) == [b"entry", b"entry", None]

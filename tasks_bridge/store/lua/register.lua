@@ -14,9 +14,10 @@ for i = 3, #ARGV, 10 do
     write_job(id, job)
     redis.call('SET', body_key(id), ARGV[i + 2])
     schedule(id, job, now + tonumber(ARGV[i + 3]))
-    if beside ~= '' then
+    if ARGV[i + 9] ~= '0' then
+      redis.call('SETEX', beside, ARGV[i + 9], ARGV[i + 8])
+    elseif beside ~= '' then
       redis.call('SET', beside, ARGV[i + 8])
-      if ARGV[i + 9] ~= '0' then redis.call('EXPIRE', beside, ARGV[i + 9]) end
     end
     reply[#reply + 1] = {1, 'QUEUED', record}
   end
