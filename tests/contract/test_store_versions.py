@@ -118,6 +118,20 @@ def test_meeting_an_older_worker_costs_a_job_neither_time_nor_patience(pair: Pai
     assert pair.new.get(["newer"])[0].due_at == pair.clock.now + LEASE_S  # type: ignore[union-attr]
 
 
+def test_an_older_worker_takes_the_message_that_it_got_off_the_count_and_no_other(pair: Pair) -> None:
+    put(pair.new, "newer", NEW)
+    assert claimed(pair.new) == ["newer"]
+    pair.clock.now += LEASE_S
+    assert claimed(pair.new) == ["newer"], "the first message was lost"
+
+    assert pair.old.begin(["newer"], Purpose.GENERATE, LEASE_S) == []
+    assert begin(pair.new, "newer").claims == 1
+
+    pair.clock.now += LEASE_S
+    assert pair.old.begin(["newer"], Purpose.GENERATE, LEASE_S) == [], "its holder died, and a message is late"
+    assert begin(pair.new, "newer").claims == 1
+
+
 def test_a_newer_job_can_begin_although_an_older_worker_put_it_aside(pair: Pair) -> None:
     put(pair.new, "newer", NEW, published=True, delay_s=LEASE_S)
     assert pair.old.begin(["newer"], Purpose.GENERATE, LEASE_S) == []
