@@ -105,8 +105,9 @@ class _Twin:
         arguments["headers"] = {"accept": "text/event-stream", "cache-control": "no-store"}
         return arguments
 
-    def _task(self, answer: _Answer) -> RemoteTask:
-        return wire.read_task(answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key)
+    def _task(self, answer: _Answer, task_id: str | None = None, out_task_id: str | None = None) -> RemoteTask:
+        task = wire.read_task(answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key)
+        return wire.check_about(task, task_id=task_id, out_task_id=out_task_id)
 
     def _models(self, answer: _Answer) -> list[dict[str, Any]]:
         return wire.read_models(answer.status_code, answer.headers, answer.content, now_s=time.time(), secret=self._key)
@@ -241,7 +242,8 @@ class Client(_Twin):
         """
         Start a task with a stored body of ``wire.submit_body``: a repetition sends identical bytes.
         """
-        return self._task(self._send(wire.submit_request(body), timeout_s, self._submit_timeout_s))
+        answer = self._send(wire.submit_request(body), timeout_s, self._submit_timeout_s)
+        return self._task(answer, out_task_id=wire.out_task_id_of(body))
 
     def query(
         self, task_id: str | None = None, *, out_task_id: str | None = None, timeout_s: float | None = None
@@ -251,7 +253,8 @@ class Client(_Twin):
 
         Source: API, /tasks/query page.
         """
-        return self._task(self._send(wire.query_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
+        request = wire.query_request(task_id, out_task_id)
+        return self._task(self._send(request, timeout_s, self._query_timeout_s), task_id, out_task_id)
 
     def cancel(
         self, task_id: str | None = None, *, out_task_id: str | None = None, timeout_s: float | None = None
@@ -263,7 +266,8 @@ class Client(_Twin):
 
         Source: contract, section 5.
         """
-        return self._task(self._send(wire.cancel_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
+        request = wire.cancel_request(task_id, out_task_id)
+        return self._task(self._send(request, timeout_s, self._query_timeout_s), task_id, out_task_id)
 
     def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
         """
@@ -384,7 +388,8 @@ class AsyncClient(_Twin):
         """
         As ``Client.submit_bytes``.
         """
-        return self._task(await self._send(wire.submit_request(body), timeout_s, self._submit_timeout_s))
+        answer = await self._send(wire.submit_request(body), timeout_s, self._submit_timeout_s)
+        return self._task(answer, out_task_id=wire.out_task_id_of(body))
 
     async def query(
         self, task_id: str | None = None, *, out_task_id: str | None = None, timeout_s: float | None = None
@@ -392,7 +397,8 @@ class AsyncClient(_Twin):
         """
         As ``Client.query``.
         """
-        return self._task(await self._send(wire.query_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
+        request = wire.query_request(task_id, out_task_id)
+        return self._task(await self._send(request, timeout_s, self._query_timeout_s), task_id, out_task_id)
 
     async def cancel(
         self, task_id: str | None = None, *, out_task_id: str | None = None, timeout_s: float | None = None
@@ -400,7 +406,8 @@ class AsyncClient(_Twin):
         """
         As ``Client.cancel``.
         """
-        return self._task(await self._send(wire.cancel_request(task_id, out_task_id), timeout_s, self._query_timeout_s))
+        request = wire.cancel_request(task_id, out_task_id)
+        return self._task(await self._send(request, timeout_s, self._query_timeout_s), task_id, out_task_id)
 
     async def models(self, *, timeout_s: float | None = None) -> list[dict[str, Any]]:
         """

@@ -41,10 +41,12 @@ __all__ = [
     "Request",
     "StreamEvent",
     "cancel_request",
+    "check_about",
     "check_callback_url",
     "check_json",
     "check_out_task_id",
     "models_request",
+    "out_task_id_of",
     "query_request",
     "quoted",
     "read_event",
@@ -356,6 +358,32 @@ def read_task(
     return _task(body)
 
 
+def check_about(task: RemoteTask, *, task_id: str | None = None, out_task_id: str | None = None) -> RemoteTask:
+    """
+    Return *task* if it is the one that was asked for, by whichever identifier was sent.
+
+    Raises:
+        ApiResponseError: It is another one: answers were mixed up on their way.
+
+    Source: contract, section 2 (both identifiers are in every answer).
+    """
+    asked, told = (task_id, task.task_id) if task_id else (out_task_id, task.out_task_id)
+    if asked and told and asked != told:
+        raise ApiResponseError("ByteSpike answered about another task than it was asked for. Query the task again.")
+    return task
+
+
+def out_task_id_of(body: bytes) -> str | None:
+    """
+    Return the identifier in the body of a submit, None if it has none.
+    """
+    try:
+        found = json.loads(body).get("out_task_id")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def read_models(
     status_code: int, headers: Mapping[str, str], content: bytes, *, now_s: float, secret: SecretStr | None = None
 ) -> list[dict[str, Any]]:
@@ -561,9 +589,9 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
     Args:
         headers: Names in any case.
-        now_s: The time now, Unix seconds.
+        now_s: The time now, Unix seconds; only for a server that does not say what time it is by its own clock.
 
-    Source: RFC 9110, section 10.2.3 (seconds or an HTTP date); contract, section 10 (Unix timestamp).
+    Source: RFC 9110, sections 6.6.1 (Date) and 10.2.3 (seconds or an HTTP date); contract, section 10 (Unix timestamp).
     """
     wait_s = _retry_after(headers, now_s)
     return wait_s if wait_s is not None else _rate_limit_reset(headers, now_s)
@@ -585,14 +613,23 @@ def _retry_after(headers: Mapping[str, str], now_s: float) -> float | None:
         return None
     seconds = _float(text)
     if seconds is None:
-        try:
-            # parsedate_to_datetime reads all three formats that RFC 9110 allows. One without a zone is UTC.
-            date = parsedate_to_datetime(text)
-            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now_s
-        except (ValueError, OverflowError):
-            return None
-        return max(0.0, seconds)
+        at_s = _http_date(text)
+        return None if at_s is None else max(0.0, at_s - _their_now(headers, now_s))
     return seconds if seconds >= 0 else None
+
+
+def _their_now(headers: Mapping[str, str], now_s: float) -> float:
+    at_s = _http_date(_header(headers, "date") or "")
+    return now_s if at_s is None else at_s
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        # parsedate_to_datetime reads all three formats that RFC 9110 allows. One without a zone is UTC.
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 # A timestamp in seconds lies between 2001 and 5138. Below would be a number of seconds or the 0 of a key
@@ -604,7 +641,7 @@ def _rate_limit_reset(headers: Mapping[str, str], now_s: float) -> float | None:
     reset_s = _float(_header(headers, "x-ratelimit-reset") or "")
     if reset_s is None or not _TIMESTAMPS_S[0] <= reset_s <= _TIMESTAMPS_S[1]:
         return None
-    return max(0.0, reset_s - now_s)
+    return max(0.0, reset_s - _their_now(headers, now_s))
 
 
 def _empty_bucket(headers: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,19 @@ from tests.integration.lab import Lab, calls, eventually
 from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
+DAY_S = 86400
+
+
+def _moments(wrong_by_s: float, *, date: bool = False) -> dict[str, Any]:
+    """A 429 that names a moment a second from now, by a clock that is wrong; it may say so."""
+    now_s = time.time() + wrong_by_s
+    headers = {
+        "Retry-After": formatdate(now_s + 1, usegmt=True),
+        **({"Date": formatdate(now_s, usegmt=True)} if date else {}),
+    }
+    return {"kind": "status", "status": 429, "headers": headers}
+
+
 TRANSIENT: dict[str, dict[str, Any]] = {
     "400 from a proxy": {"kind": "status", "status": 400, "code": ""},
     "403 from a proxy": {"kind": "status", "status": 403, "code": ""},
@@ -39,6 +53,15 @@ TRANSIENT: dict[str, dict[str, Any]] = {
 ANYWHERE: dict[str, dict[str, Any]] = {
     "429 rate_limit_exceeded": {"kind": "status", "status": 429, "retry_after_s": 1},
     "429 concurrency_limit": {"kind": "status", "status": 429, "code": "concurrency_limit"},
+    "429 until a moment by a clock that is years ahead": _moments(10 * 365 * DAY_S, date=True),
+    "429 until a moment years ahead": _moments(10 * 365 * DAY_S),
+    "429 until a moment long past": _moments(-10 * 365 * DAY_S),
+    "429 until a moment in milliseconds": {
+        "kind": "status",
+        "status": 429,
+        "headers": {"X-RateLimit-Reset": str(int(time.time() * 1000))},
+    },
+    "429 until a moment before all time": {"kind": "status", "status": 429, "headers": {"X-RateLimit-Reset": "-1"}},
     "500 internal_error": {"kind": "status", "status": 500, "code": "internal_error"},
     "502": {"kind": "status", "status": 502},
     "503 service_unavailable": {"kind": "status", "status": 503, "code": "service_unavailable"},
@@ -164,13 +187,17 @@ def test_an_answer_that_comes_after_another_worker_has_seen_the_end_changes_noth
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
 
+    scene.wait_for_log(f"job {result.id}: lease lost, answer ignored")
     scene.assert_completed_once(result)
 
 
-class Confused(BaseHTTPRequestHandler):
-    """A service whose replicas disagree: an older status comes after a newer one."""
+ANOTHERS = "another's"
 
-    STATUSES = ("running", "pending", "running", "queued", "pending", "completed")
+
+class Confused(BaseHTTPRequestHandler):
+    """A service whose replicas disagree, and whose proxy mixes answers up: older statuses, and another task's end."""
+
+    STATUSES = ("running", "pending", ANOTHERS, "running", "queued", ANOTHERS, "pending", "completed")
     seen: list[str] = []  # noqa: RUF012 - emptied by the test
     asked_for: list[str] = []  # noqa: RUF012 - likewise
 
@@ -185,6 +212,9 @@ class Confused(BaseHTTPRequestHandler):
             self.seen.append(status)
         output = [{"url": "http://127.0.0.1/1.png"}] if status == "completed" else None
         task = {"task_id": "task_1", "out_task_id": self.asked_for[-1], "status": status, "estimated_seconds": 1}
+        if status == ANOTHERS:
+            output = [{"url": "http://127.0.0.1/2.png"}]
+            task |= {"task_id": "task_2", "out_task_id": "another-job", "status": "completed"}
         answer = json.dumps({**task, "output": output}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -227,7 +257,8 @@ def test_an_older_status_after_a_newer_one_takes_nothing_back(redis_url: str, co
     order = [JobState.QUEUED, JobState.PENDING, JobState.RUNNING, JobState.COMPLETED]
     assert seen == sorted(seen, key=order.index), "the state should only go forward"
     assert seen[-1] is JobState.COMPLETED
-    assert len(calls(result.id, "publish")) == 1
+    (call,) = calls(result.id, "publish")
+    assert call.value.urls == ["http://127.0.0.1/1.png"], "the outcome should be the job's own"
     assert len(Confused.asked_for) == 1
     assert Confused.seen == list(Confused.STATUSES)
 

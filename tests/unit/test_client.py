@@ -118,6 +118,30 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 each_call = pytest.mark.parametrize(("method", "args", "kwargs"), CALLS)
 
 
+OTHERS = {**PENDING, "task_id": "task_2", "out_task_id": "job-2"}
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "kwargs"), [call for call in CALLS if call[0] not in ("models", "submit_bytes")]
+)
+def test_an_answer_about_another_task_is_none(
+    twin: Twin, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Answers got mixed up: of replicas, of a proxy, or two on one connection."""
+    twin.answer(httpx.Response(200, json=OTHERS))
+
+    with pytest.raises(ApiResponseError, match="about another task"):
+        twin.call(method, *args, **kwargs)
+
+
+def test_an_answer_that_does_not_say_which_of_our_tasks_it_is_about_is_taken(twin: Twin) -> None:
+    twin.answer(httpx.Response(200, json=PENDING))
+
+    assert twin.call("submit", "sora-2", {"prompt": "a fox"}, out_task_id="job-1").task_id == "task_1"
+    assert twin.call("query", out_task_id="job-1").task_id == "task_1"
+    assert twin.call("submit_bytes", b"no JSON").task_id == "task_1"
+
+
 # --- requests ---------------------------------------------------------------------------------------------
 
 

@@ -619,6 +619,26 @@ def test_a_date_without_a_zone_is_utc_wherever_the_worker_is(monkeypatch: pytest
     assert wait_s == 60
 
 
+def http_date(at: float) -> str:
+    return format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize("wrong_by_s", [-86400, -3600, 3600, 10 * 365 * 86400])
+def test_a_moment_that_the_server_names_is_on_its_own_clock_whatever_ours_says(wrong_by_s: int) -> None:
+    theirs_s = NOW_S + wrong_by_s
+    date = {"date": http_date(theirs_s)}
+
+    assert wire.retry_after_s(date | {"retry-after": http_date(theirs_s + 90)}, NOW_S) == 90
+    assert wire.retry_after_s(date | {"retry-after": http_date(theirs_s - 90)}, NOW_S) == 0
+    assert wire.retry_after_s(date | {"x-ratelimit-reset": str(int(theirs_s + 30))}, NOW_S) == 30
+    assert wire.retry_after_s(date | {"retry-after": "7"}, NOW_S) == 7
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Sun, 06 Nov 1994 08:49:37 +9999999999999999"])
+def test_a_server_that_does_not_know_its_time_is_measured_by_ours(date: str) -> None:
+    assert wire.retry_after_s({"date": date, "retry-after": http_date(NOW_S + 90)}, NOW_S) == 90
+
+
 @given(
     st.text() | st.floats().map(str) | st.integers().map(str),
     st.sampled_from(["retry-after", "x-ratelimit-reset"]),
