@@ -1,0 +1,79 @@
+"""``manage.py bytespike_status``: how things are, or how single jobs are."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Count
+
+from tasks_bridge.bridge import bridge_of
+from tasks_bridge.contrib.django.transitions import job_models
+from tasks_bridge.errors import BridgeError
+from tasks_bridge.web.document import document
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from tasks_bridge.bridge import Bridge
+
+
+class Command(BaseCommand):
+    """Reads, and changes nothing."""
+
+    help = "Without ids: the jobs in Redis, and the rows of the database by state. With ids: those jobs, one per line."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Django's hook."""
+        parser.add_argument("ids", nargs="*", metavar="ID", help="ids of jobs")
+        parser.add_argument("--json", action="store_true", help="JSON, for programs")
+
+    def handle(self, *args: Any, ids: list[str], json: bool, **options: Any) -> None:
+        """Django's hook."""
+        try:
+            bridge = bridge_of()
+            if ids:
+                self._jobs(bridge, ids, as_json=json)
+            else:
+                self._overview(bridge, as_json=json)
+        except BridgeError as error:
+            raise CommandError(str(error)) from error
+
+    def _jobs(self, bridge: Bridge, ids: list[str], *, as_json: bool) -> None:
+        is_missing = False
+        for job_id, entry in zip(ids, bridge.store.get(ids), strict=True):
+            found: dict[str, Any] = {"id": job_id, "state": None} if entry is None else document(entry)
+            is_missing = is_missing or entry is None
+            if as_json:
+                self.stdout.write(json.dumps(found))
+            elif entry is None:
+                self.stdout.write(f"{job_id}  unknown")
+            else:
+                urls = " ".join(output["url"] for output in found["outputs"])
+                reason = found["error"]["code"] if found["error"] else ""
+                self.stdout.write(f"{job_id}  {found['state']:<9}  {found['progress']:.0%}  {urls or reason}".rstrip())
+        if is_missing:
+            raise CommandError("Some of these jobs are unknown: their ids are wrong, or they have been forgotten.")
+
+    def _overview(self, bridge: Bridge, *, as_json: bool) -> None:
+        rows = {
+            model._meta.label: {
+                found["job_state"] or "without a job": found["count"]
+                for found in model._base_manager.values("job_state").annotate(count=Count("pk")).order_by("job_state")
+            }
+            for model in job_models()
+        }
+        found = {
+            "redis": bridge.store.address,
+            "open": bridge.store.open_count(),
+            "due": bridge.store.due_count(),
+            "rows": rows,
+        }
+        if as_json:
+            self.stdout.write(json.dumps(found))
+            return
+        self.stdout.write(f"Redis  {found['redis']}  {found['open']} open, {found['due']} due")
+        for label, states in rows.items():
+            counted = ", ".join(f"{count} {state}" for state, count in states.items()) or "no rows"
+            self.stdout.write(f"Rows   {label}  {counted}")
