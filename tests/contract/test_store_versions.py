@@ -308,3 +308,21 @@ def test_fields_that_a_version_does_not_know_outlive_its_rewriting(pair: Pair) -
     assert read is not None
     assert json.loads(read.record.to_json())["hoops"] == [1, {"two": 3}]
     assert read.record.polls == 1
+
+
+def test_a_job_whose_key_somebody_deleted_holds_up_nobody_else(redis_url: str, namespace: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        clock = Clock()
+        old, new = (RedisStore(client, namespace=namespace, clock=clock, version=version) for version in (OLD, NEW))
+        for store, version, job_id in ((old, OLD, "deleted"), (new, NEW, "deleted-newer"), (old, OLD, "older")):
+            put(store, job_id, version)
+        put(new, "newer", NEW)
+        client.delete(old.key("job", "deleted"))
+
+        assert claimed(old) == ["older"]
+        client.delete(new.key("job", "deleted-newer"))
+
+        assert claimed(new) == ["newer"]
+        assert (new.open_count(), old.newer_count()) == (2, 0), "what is deleted should count no more"
+        assert new.get(["deleted", "deleted-newer"]) == [None, None]
+        assert new.begin(["deleted", "deleted-newer"], Purpose.GENERATE, LEASE_S) == []
