@@ -3,7 +3,8 @@
 --   'reserve', label, model, most, unknown, limit for all, for the label, for the job    ('' where there is none)
 --   'adjust', estimate, limit for all, for the label, force
 --   'settle', used ('' if nobody knows: then what was reserved counts)
---   'read'
+--   'read', how many periods ago
+--   'list', how many periods ago
 -- KEYS[1]: the job's entry, or any other key of the prefix. Reply: see each operation.
 -- Run twice or late: an entry is made once, only while the job is QUEUED, and settled once; adjusting sets, never adds.
 local entry_key, period, keep_s, operation, id = KEYS[1], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
@@ -53,9 +54,20 @@ local function broken(book, label, more, wanted, limits)
   end
 end
 
-if operation == 'read' then  -- Reply: {start of the period, its used, its reserved}
-  local book, scope = book_key(name_of(number)), id == '' and '' or ':' .. id
-  return {string.format('%.6f', number * period), text(read(book, 'used' .. scope)), text(read(book, 'reserved' .. scope))}
+if operation == 'read' or operation == 'list' then  -- Reply: {start of the period, label ('' for all), used, reserved, …}
+  local n = number - tonumber(ARGV[7])
+  local book, reply = book_key(name_of(n)), {string.format('%.6f', n * period)}
+  local labels = {id}
+  if operation == 'list' then
+    for _, field in ipairs(redis.call('HKEYS', book)) do labels[#labels + 1] = string.match(field, '^reserved:(.+)$') end
+  end
+  for _, label in ipairs(labels) do
+    local scope = label == '' and '' or ':' .. label
+    reply[#reply + 1] = label
+    reply[#reply + 1] = text(read(book, 'used' .. scope))
+    reply[#reply + 1] = text(read(book, 'reserved' .. scope))
+  end
+  return reply
 end
 
 local entry = redis.call('HMGET', entry_key, 'period', 'label', 'model', 'reserved', 'used')

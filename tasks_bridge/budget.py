@@ -47,7 +47,7 @@ _LUA = (files("tasks_bridge") / "budget.lua").read_text()
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The books of the current period, in ByteSpike's credits."""
+    """The books of one period, in ByteSpike's credits."""
 
     label: str | None
     """Whose; None for those of all jobs together."""
@@ -132,22 +132,39 @@ class Budget:
         """
         self._run("settle", job_id, _units(used))
 
-    def books(self, label: str | None = None) -> Spending:
+    def books(self, label: str | None = None, *, periods_ago: int = 0) -> Spending:
         """
-        The books of the current period: of all jobs, or of those under *label*.
+        The books of a period, by default the current one: of all jobs, or of those under *label*.
 
         Raises:
             StoreError: Redis can't be reached.
         """
-        starts_at, used, reserved = self._run("read", label or "")
-        return Spending(
-            label=label or None,
-            used=_credits(used),
-            reserved=_credits(reserved),
-            limit=self._limit_of(label) if label else self._settings.spend_limit,
-            starts_at=float(starts_at),
-            ends_at=float(starts_at) + self._settings.spend_period_s,
-        )
+        return self._read("read", label or "", periods_ago)[0]
+
+    def all_books(self, *, periods_ago: int = 0) -> list[Spending]:
+        """
+        The same of all jobs together, and after it of each label that has any, by name.
+
+        Raises:
+            StoreError: Redis can't be reached.
+        """
+        first, *others = self._read("list", "", periods_ago)
+        return [first, *sorted(others, key=lambda books: books.label or "")]
+
+    def _read(self, operation: str, label: str, periods_ago: int) -> list[Spending]:
+        starts_at, *reply = self._run(operation, label, periods_ago)
+        rows = iter(reply)
+        return [
+            Spending(
+                label=name or None,
+                used=_credits(used),
+                reserved=_credits(reserved),
+                limit=self._limit_of(name) if name else self._settings.spend_limit,
+                starts_at=float(starts_at),
+                ends_at=float(starts_at) + self._settings.spend_period_s,
+            )
+            for name, used, reserved in zip(map(bytes.decode, rows), rows, rows, strict=True)
+        ]
 
     def _limit_of(self, label: str | None) -> float | None:
         return self._settings.spend_limit_per_label if label else None

@@ -150,13 +150,28 @@ def statuses(job_ids: Iterable[str], *, app: Celery | None = None) -> dict[str, 
     return {job_id: entry.state if entry else None for job_id, entry in zip(ids, entries, strict=True)}
 
 
-def spending(label: str | None = None, *, app: Celery | None = None) -> Spending:
+def spending(label: str | None = None, *, periods_ago: int = 0, app: Celery | None = None) -> Spending:
     """
-    What the jobs of the current period have used and reserved, and the limit: of all, or of those under *label*.
+    What the jobs of a period have used and reserved, and the limit: of all, or of those under *label*.
 
     Nothing is booked while no limit is set.
+
+    Args:
+        label: Whose jobs; default: all.
+        periods_ago: 0 is the current period, 1 the one before. Older books may be gone.
+        app: The Celery app, by default the current one.
 
     Raises:
         StoreError: Redis can't be reached.
     """
-    return bridge_of(app).budget.books(label)
+    return bridge_of(app).budget.books(label, periods_ago=periods_ago)
+
+
+def spending_by_label(*, periods_ago: int = 0, app: Celery | None = None) -> list[Spending]:
+    """
+    The same of all jobs together, and after it of each label that has booked anything, by name.
+
+    Raises:
+        StoreError: Redis can't be reached.
+    """
+    return bridge_of(app).budget.all_books(periods_ago=periods_ago)

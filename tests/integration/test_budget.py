@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from tasks_bridge import Client, JobState, Spending, SpendLimitReached, StoreError, generate, spending
 from tasks_bridge.budget import Budget
+from tasks_bridge.jobs import spending_by_label
 from tasks_bridge.record import RECORD_VERSION, JobRecord
 from tasks_bridge.sandbox import SandboxServer
 from tasks_bridge.settings import Settings
@@ -414,6 +415,32 @@ def test_periods_are_aligned_to_the_epoch(books):
     assert (seen.starts_at, seen.ends_at) == (1_000_000.0, 1_000_100.0)
     one.now = 1_000_100.0
     assert one.budget.books().starts_at == 1_000_100.0
+
+
+def test_books_of_the_period_before_are_still_read(books):
+    one = books()
+    one.reserve("job", label="a", max_credits=4)
+    one.settle("job", 3)
+    before = one.budget.books()
+
+    one.now += PERIOD_S
+
+    assert one.budget.books(periods_ago=1) == before
+    assert one.budget.books("a", periods_ago=1).used == 3
+    assert [(seen.label, seen.used) for seen in one.budget.all_books(periods_ago=1)] == [(None, 3), ("a", 3)]
+    assert one.budget.all_books() == [one.budget.books()], "nobody has booked in this period"
+
+
+def test_the_books_of_all_labels_are_read_at_once(books):
+    one = books(spend_limit_per_label=3.0)
+    for number, label in enumerate(["b", "a", "reserved:a", "model:m", None]):
+        one.reserve(f"job-{number}", label=label, max_credits=1)
+    one.settle("job-1", 0.5)
+
+    seen = one.budget.all_books()
+
+    assert seen == [one.budget.books(label) for label in (None, "a", "b", "model:m", "reserved:a")]
+    assert [(entry.used, entry.reserved, entry.left) for entry in seen[:3]] == [(0.5, 4, 5.5), (0.5, 0, 2.5), (0, 1, 2)]
 
 
 def test_a_job_that_ends_in_another_period_is_booked_where_it_reserved(books):
@@ -887,5 +914,7 @@ def test_the_reader_tells_what_is_left(redis_url, sandbox):
         everything, labelled = spending(), spending("a", app=lab.app)
         assert (everything.label, everything.limit, everything.left) == (None, 5.0, 4.5)
         assert (labelled.label, labelled.limit, labelled.left) == ("a", 3.0, 2.5)
+        assert spending_by_label() == [everything, labelled]
+        assert spending(periods_ago=1).ends_at == everything.starts_at
         assert everything.starts_at % 3600 == 0
         assert everything.ends_at - everything.starts_at == 3600

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 import tasks_bridge
 from tasks_bridge import Settings, install
 from tasks_bridge.bridge import Bridge
+from tasks_bridge.budget import Budget
 from tasks_bridge.cli import cli
 from tasks_bridge.record import JobState
 from tasks_bridge.store import Purpose
@@ -142,6 +144,56 @@ def test_watch_in_json_is_a_line_for_each_change(bridge):
         result = run("watch", "fox-1", "--json")
 
     assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["QUEUED", "COMPLETED"]
+
+
+@pytest.fixture
+def spent(bridge: Bridge, monkeypatch) -> Bridge:
+    """A store in whose books one tenant has used 1.5 of its 2 credits, and another has 0.25 reserved."""
+    for name, value in {"SPEND_LIMIT": "10", "SPEND_LIMIT_PER_LABEL": "2", "SPEND_PERIOD_S": "1e9"}.items():
+        monkeypatch.setenv(f"TASKS_BRIDGE_{name}", value)
+    budget = Budget(bridge.store, Settings())
+    for job_id, label, most in (("fox-1", "acme", 1.5), ("fox-2", "zoo", 0.25)):
+        generate: Any = bridge.app.tasks["tasks_bridge.generate"]
+        generate.apply_async(("seedream-v4", {}), {"label": label, "max_credits": most}, task_id=job_id)
+        [entry] = bridge.store.get([job_id])
+        assert entry is not None
+        assert budget.reserve(job_id, entry.record) is True
+    budget.settle("fox-1", 1.5)
+    return bridge
+
+
+def test_spending_tells_of_all_jobs_and_of_each_label(spent):
+    result = run("spending")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[0].endswith("2033-05-18 03:33:20 UTC")
+    assert [line.split() for line in result.stdout.splitlines()[1:]] == [
+        ["used", "reserved", "limit", "left"],
+        ["all", "jobs", "1.50", "0.25", "10.00", "8.25"],
+        ["acme", "1.50", "0.00", "2.00", "0.50"],
+        ["zoo", "0.00", "0.25", "2.00", "1.75"],
+    ]
+
+
+def test_spending_in_json_is_a_line_for_each_label(spent):
+    acme = {"label": "acme", "used": 1.5, "reserved": 0.0, "limit": 2.0, "left": 0.5}
+    times = {"starts_at": 1e9, "ends_at": 2e9}
+
+    assert [json.loads(line)["label"] for line in run("spending", "--json").stdout.splitlines()] == [
+        None,
+        "acme",
+        "zoo",
+    ]
+    assert json.loads(run("spending", "--json", "--label", "acme").stdout) == acme | times
+    assert json.loads(run("spending", "--json", "--ago", "1").stdout)["ends_at"] == 1e9
+
+
+def test_spending_without_a_limit_says_that_nothing_is_booked(bridge):
+    result = run("spending")
+
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[2].split() == ["all", "jobs", "0.00", "0.00", "-", "-"]
+    assert "nothing is booked" in result.stderr
 
 
 def heed_ctrl_c() -> None:
