@@ -287,6 +287,14 @@ def test_the_store_says_how_long_until_the_earliest_job_is_due(store: Store, clo
     assert store.next_due_s() == pytest.approx(3)
 
 
+def test_the_next_to_be_due_is_the_earliest_of_all_models(store: Store) -> None:
+    for number in range(9):
+        delay_s = 10.0 + abs(number - 4)
+        store.register(str(number), a_record(model=f"m{number}"), BODY, delay_s=delay_s, published=False)
+
+    assert store.next_due_s() == 10
+
+
 def test_no_job_is_given_to_two_callers_at_once(make_store: Callable[..., Store]) -> None:
     store = make_store()
     ids = [f"job{number:03}" for number in range(200)]

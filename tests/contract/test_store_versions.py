@@ -326,3 +326,25 @@ def test_a_job_whose_key_somebody_deleted_holds_up_nobody_else(redis_url: str, n
         assert (new.open_count(), old.newer_count()) == (2, 0), "what is deleted should count no more"
         assert new.get(["deleted", "deleted-newer"]) == [None, None]
         assert new.begin(["deleted", "deleted-newer"], Purpose.GENERATE, LEASE_S) == []
+
+
+def test_what_a_worker_of_version_1_holds_or_has_ended_is_its_own(redis_url: str, namespace: str) -> None:
+    record = '{"version":1,"model":"m","key":"default","digest":"d","created_at":1.0}'
+    leases = {"held": "3:l:1", "held-unheard": "3:l:1", "over": "3:e:1"}
+    with redis.Redis.from_url(redis_url) as client:
+        clock = Clock()
+        store = RedisStore(client, namespace=namespace, clock=clock)
+        for job_id, lease in leases.items():
+            kept = {"state": "RUNNING", "lease": lease, "version": 1, "record": record, "heard": clock.now + 2}
+            client.hset(store.key("job", job_id), mapping=kept | ({"recheck": 1} if job_id == "held" else {}))
+        client.zadd(store.key("due", "").rstrip(":"), {job_id: clock.now + 5 for job_id in leases if job_id != "over"})
+        known = JobRecord.from_json(record)
+        by_id = {job_id: Lease(job_id, 3, 1, JobState.RUNNING, known, None, None, clock.now) for job_id in leases}
+
+        store.renew(list(by_id.values()), 60)
+        renewed = [entry and entry.due_at for entry in store.get(list(leases))]
+        held = [store.write(lease, JobState.RUNNING, known, delay_s=30) for lease in by_id.values()]
+
+        assert renewed == [clock.now + 60, clock.now + 60, None]
+        assert held == [True, True, True], "they know the token"
+        assert [entry and entry.due_at for entry in store.get(list(leases))] == [clock.now + 2, clock.now + 30, None]
