@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from celery import bootsteps
 
-from tasks_bridge.events import GENERATE, POLL
+from tasks_bridge.events import GENERATE, POLL, RECORD
 
 _LOGGERS: Final = ("celery.worker.strategy", "celery.app.trace", "httpx")
+_CHATTER: Final = (POLL, RECORD)
 _ROUTE: Final = "/v1/tasks/"
 
 
@@ -37,4 +38,4 @@ class _NotPolling(logging.Filter):
             return True
         # "ignored" is how a generate message ends whose job goes on; the job's own line says more
         is_ignored = data.get("name") == GENERATE and data.get("description") == "ignored"
-        return data.get("name") != POLL and not is_ignored
+        return data.get("name") not in _CHATTER and not is_ignored

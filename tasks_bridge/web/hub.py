@@ -4,10 +4,6 @@ What open streams are fed from: one thread and one connection to Redis in each p
 A notice on a job's channel is a hint: the hub reads the job anew, all that changed at the same time in one round trip,
 and gives the entry to everybody who follows it. Every few seconds it reads all followed jobs in any case. So a notice
 that was lost, with the connection or while it was being made, costs seconds and nothing else.
-
-The pattern is subscribed to rather than each job's channel: no traffic at all when somebody comes or goes, and nothing
-to keep in step. The price is that a process with an open stream hears of all jobs of its namespace, about three times
-each, and drops what nobody here follows.
 """
 
 from __future__ import annotations
@@ -40,7 +36,7 @@ SWEEP_S: Final = 5.0
 """How often all followed jobs are read: the most that a lost notice costs, and when progress bars are corrected."""
 
 LISTEN_S: Final = 0.25
-"""How soon a newcomer's job is read, and how long the thread outlives the last stream."""
+"""How soon a newcomer's job is subscribed to, and how long the thread outlives the last stream."""
 
 SETTLE_S: Final = 0.01
 """How long the first notice waits for others to share its reading."""
@@ -74,9 +70,7 @@ class Hub:
         self._lock = threading.Lock()
         self._listeners: defaultdict[str, list[Listener]] = defaultdict(list)
         self._count = 0
-        self._new: set[str] = set()
         self._thread: threading.Thread | None = None
-        self._idle = threading.Event()
         self._in_trouble = False
 
     def __len__(self) -> int:
@@ -103,7 +97,6 @@ class Hub:
                 raise Full("There are as many open streams as TASKS_BRIDGE_STREAM_LIMIT allows")
             self._count += 1
             self._listeners[job_id].append(listener)
-            self._new.add(job_id)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tasks-bridge-hub", daemon=True)
                 self._thread.start()
@@ -119,17 +112,16 @@ class Hub:
     def _run(self) -> None:
         while self._goes_on():
             try:
-                with closing(_pubsub(self._store)) as channel:
-                    channel.psubscribe(self._store.channel("*"))
-                    self._listen(channel)
+                with closing(_pubsub(self._store)) as channels:
+                    self._listen(channels)
             except (redis.RedisError, StoreError, OSError) as error:
                 if not self._in_trouble:
-                    log.warning("open streams show nothing new until Redis is back: %s", error)
+                    log.warning("open streams are late until this is over: %s", error)
                 self._in_trouble = True
-                self._idle.wait(TROUBLE_WAIT_S)
+                time.sleep(TROUBLE_WAIT_S)
             except Exception:
                 log.exception("a bug in the hub; it goes on")
-                self._idle.wait(TROUBLE_WAIT_S)
+                time.sleep(TROUBLE_WAIT_S)
 
     def _goes_on(self) -> bool:
         with self._lock:
@@ -138,46 +130,58 @@ class Hub:
             self._thread = None  # whoever comes next starts another
             return False
 
-    def _listen(self, channel: Any) -> None:
+    def _listen(self, channels: Any) -> None:
+        """Read what changes, until nobody follows any more."""
+        subscribed: set[str] = set()
         sweep_at = 0.0
-        while True:
-            with self._lock:
-                if not self._count:
-                    return
-            heard = self._heard(channel)
-            with self._lock:
-                followed = self._listeners.keys()
-                if heard is None or time.monotonic() >= sweep_at:
-                    sweep_at = time.monotonic() + self._sweep_s
-                    wanted = list(followed)
-                else:
-                    wanted = [job_id for job_id in followed if job_id in heard or job_id in self._new]
-                self._new.clear()
-            self._tell(wanted)
+        while followed := self._followed():
+            # before listening, so that who may read and not subscribe is told something too
+            if time.monotonic() >= sweep_at:
+                sweep_at = time.monotonic() + self._sweep_s
+                self._tell(followed)
+            self._subscribe(channels, followed - subscribed)
+            self._unsubscribe(channels, subscribed - followed)
+            subscribed = followed
+            self._tell(self._heard(channels))
             if self._in_trouble:
                 log.info("open streams are up to date again")
             self._in_trouble = False
 
-    def _heard(self, channel: Any) -> set[str] | None:
-        """The jobs of which there was a notice; None if some notices may have been missed."""
-        ids: set[str] = set()
+    def _subscribe(self, channels: Any, job_ids: set[str]) -> None:
+        if job_ids:
+            channels.subscribe(*map(self._store.channel, job_ids))
+
+    def _unsubscribe(self, channels: Any, job_ids: set[str]) -> None:
+        if job_ids:
+            channels.unsubscribe(*map(self._store.channel, job_ids))
+
+    def _heard(self, channels: Any) -> set[str]:
+        """
+        The jobs that may have changed: there was a notice, or their subscription has begun.
+
+        It begins with each newcomer, and anew after the connection was lost: what happened before was not heard.
+        """
+        job_ids: set[str] = set()
         wait_s = LISTEN_S
         settled_at = None
         while settled_at is None or time.monotonic() < settled_at:
-            message = channel.get_message(timeout=wait_s)
+            message = channels.get_message(timeout=wait_s)
             if message is None:
                 break
-            if message["type"] == "psubscribe":  # at first, and after the connection was lost
-                return None
-            if message["type"] == "pmessage":
-                ids.add(message["channel"].decode().partition(":notice:")[2])
+            if message["type"] in ("message", "subscribe"):
+                job_ids.add(message["channel"].decode().partition(":notice:")[2])
             settled_at = settled_at or time.monotonic() + SETTLE_S
             wait_s = SETTLE_S
-        return ids
+        return job_ids
 
-    def _tell(self, job_ids: list[str]) -> None:
-        for start in range(0, len(job_ids), READ_MOST):
-            some = job_ids[start : start + READ_MOST]
+    def _followed(self) -> set[str]:
+        with self._lock:
+            return set(self._listeners)
+
+    def _tell(self, job_ids: set[str]) -> None:
+        wanted = sorted(job_ids)
+        for start in range(0, len(wanted), READ_MOST):
+            some = wanted[start : start + READ_MOST]
             for job_id, entry in zip(some, self._store.get(some), strict=True):
                 for listener in self._listeners_of(job_id):
                     listener(entry)

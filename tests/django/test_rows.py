@@ -223,6 +223,7 @@ def test_a_row_is_brought_to_its_job_s_end_before_the_callback_reads_it(shop: An
     assert found.job_outputs[0]["url"].startswith("http://")
     assert found.job_credits > 0
     eventually(lambda: CALLED in shop.notes(found.job_id), expected="the callback", show=worker.tail)
+    assert "tasks_bridge.record[" not in worker.logs(), "expected the log to speak of jobs"
     *steps, end, called = shop.notes(found.job_id)
     assert (end, called) == ("completed", CALLED)
     states = [step.split(" -> ") for step in steps]  # one between may be missed, but none is made up

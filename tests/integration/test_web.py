@@ -18,7 +18,8 @@ from pydantic import SecretStr
 from tasks_bridge import JobState, generate
 from tasks_bridge.callbacks import callback_url
 from tasks_bridge.sandbox import SandboxServer
-from tasks_bridge.store import Purpose
+from tasks_bridge.store import Purpose, RedisStore
+from tasks_bridge.store.redis import connect
 from tasks_bridge.tokens import TokenPurpose, sign
 from tasks_bridge.web.answers import Answer, Request, Stream
 from tasks_bridge.web.asgi import JobsApp
@@ -389,7 +390,7 @@ def test_hundreds_of_viewers_take_no_thread_each_and_leave_nothing_behind(web: L
         )
 
     def connections() -> int:
-        return len([one for one in web.bridge.store.client.client_list() if one["psub"] != "0"])
+        return len([one for one in web.bridge.store.client.client_list() if one["sub"] != "0"])
 
     async def watch() -> None:
         await soon(lambda: not len(hub), "earlier viewers to have left")
@@ -426,7 +427,7 @@ def test_a_lost_connection_to_redis_costs_a_stream_no_change(web: Lab, port: int
     async def watch() -> None:
         viewer = await Viewer.open(port, f"{path_of(web, job_id)}/events")
         await viewer.document()
-        await soon(lambda: [one for one in client.client_list() if one["psub"] != "0"], "the hub to listen")
+        await soon(lambda: [one for one in client.client_list() if one["sub"] != "0"], "the hub to listen")
         client.client_kill_filter(_type="pubsub")
         # without a notice, as if it had been published while nobody listened
         await asyncio.to_thread(move, web, job_id, JobState.RUNNING, notice="")
@@ -492,6 +493,31 @@ def test_a_stream_whose_job_is_forgotten_ends(web: Lab) -> None:
             store.client.zrem(store.key("due", "").rstrip(":"), job_id)
 
     run(watch)
+
+
+@pytest.mark.parametrize("may_subscribe", [True, False])
+def test_a_redis_user_of_little_rights_hears_of_changes_at_once_or_at_the_next_sweep(
+    web: Lab, redis_url: str, *, may_subscribe: bool
+) -> None:
+    job_id = started(web)
+    channels = f"&{{{web.settings.namespace}}}:*" if may_subscribe else ""
+    rights = f"on >pw resetkeys ~{{{web.settings.namespace}}}:* resetchannels {channels} -@all +@read +@scripting"
+    more = "+@connection +@transaction +@pubsub +time"
+    web.bridge.store.client.execute_command("ACL", "SETUSER", "looker", "reset", *rights.split(), *more.split())
+    store = RedisStore(connect(SecretStr(redis_url.replace("://", "://looker:pw@"))), namespace=web.settings.namespace)
+    hub = Hub(store, 1, sweep_s=60 if may_subscribe else 0.05)
+
+    async def watch() -> None:
+        async with followed(web, job_id, hub) as chunks:
+            await anext(chunks)
+            assert b"QUEUED" in await anext(chunks)
+            await asyncio.to_thread(move, web, job_id, JobState.RUNNING)
+            assert b"RUNNING" in await anext(chunks)
+
+    run(watch)
+    eventually(lambda: hub._thread is None, "the hub to end")
+    store.client.close()
+    web.bridge.store.client.execute_command("ACL", "DELUSER", "looker")
 
 
 def test_a_stream_is_what_the_endpoint_gives_a_server_that_can_hold_it(web: Lab) -> None:

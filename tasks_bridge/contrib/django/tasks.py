@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from celery import shared_task
 
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.contrib.django.transitions import TRANSIENT, record_entry
-
-RECORD: Final = "tasks_bridge.django.record"
+from tasks_bridge.events import RECORD
 
 
 @shared_task(
     name=RECORD,
     ignore_result=True,
+    send_events=False,  # monitors show jobs, and would show little else
     autoretry_for=TRANSIENT,
     max_retries=3,
     default_retry_delay=5,
