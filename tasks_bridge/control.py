@@ -7,6 +7,7 @@ store first, so it holds although no worker may be up. The worker's end serves t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from celery import bootsteps
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from celery.worker import WorkController
 
 _COMMANDS = ("revoke", "terminate")
+_SECRET = re.compile("pass|secret|credential", re.IGNORECASE)
 
 
 class _DurableRevoke:
@@ -60,6 +62,36 @@ class RevokeCommand(bootsteps.Step):
         super().__init__(worker, **options)
         for name in _COMMANDS:
             Panel.data[name] = _with_jobs(Panel.data[name])
+
+
+class DiscreetStats(bootsteps.Step):
+    """Worker bootstep: keeps passwords out of what ``stats`` answers, which Flower shows on a worker's page."""
+
+    requires = ()
+
+    def __init__(self, worker: WorkController, **options: Any) -> None:
+        super().__init__(worker, **options)
+        Panel.data["stats"] = _discreet(Panel.data["stats"])
+
+
+def _discreet(command: Callable[..., Any]) -> Callable[..., Any]:
+    if getattr(command, "is_discreet", False):
+        return command
+
+    def stats(state: Any, **kwargs: Any) -> Any:
+        found = _masked(command(state, **kwargs))
+        # URLs; not all versions of Celery mask their passwords
+        found.get("broker", {}).pop("alternates", None)
+        return found
+
+    stats.is_discreet = True  # type: ignore[attr-defined]
+    return stats
+
+
+def _masked(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: "***" if _SECRET.search(str(name)) and inner else _masked(inner) for name, inner in value.items()}
 
 
 def _with_jobs(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,13 +13,14 @@ from celery.exceptions import BackendError, Ignore
 from kombu.exceptions import EncodeError, OperationalError
 
 from tasks_bridge import events, steps
+from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import BridgeError, StoreError
 from tasks_bridge.events import Change
 from tasks_bridge.hooks import tell_ending
 from tasks_bridge.record import JobState
 
 if TYPE_CHECKING:
-    from celery import Task
+    from celery import Celery, Task
 
     from tasks_bridge.bridge import Bridge
     from tasks_bridge.store import Lease
@@ -128,8 +129,9 @@ class OutcomesOnly:
     could not be published. None of these is how the job ended; the store has it, and the lease brings it back.
     """
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, app: Celery) -> None:
         self._backend = backend
+        self._app = app
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
@@ -138,8 +140,8 @@ class OutcomesOnly:
         """Celery's hook: passed on for the job's own outcome, dropped for nearly everything else."""
         finishing = _finishing.get(task_id)
         is_outcome = finishing is not None and exc is finishing.outcome
-        # without a finish: a message sent by name that never became a job
-        if not is_outcome and not _is_permanent(exc):
+        # without a finish: a message sent by name that never became a job, and not a stranger's with a job's id
+        if not is_outcome and not (_is_permanent(exc) and (finishing is not None or self._is_no_job(task_id))):
             log.warning("job %s: left to its lease, which brings it back: %r", task_id, exc)
             abandoned(task_id)
             return
@@ -153,6 +155,12 @@ class OutcomesOnly:
             log.exception("job %s: an errback failed; the job ends as it did", task_id)
         if not is_outcome:
             finished(task_id)  # Celery doesn't come to after_return then
+
+    def _is_no_job(self, task_id: str) -> bool:
+        try:
+            return bridge_of(self._app).store.get([task_id]) == [None]
+        except BridgeError:
+            return False
 
 
 def _is_permanent(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from celery.signals import worker_init, worker_process_init, worker_process_shut
 import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of every app
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
-from tasks_bridge.control import RevokeCommand, revoke_durably
+from tasks_bridge.control import DiscreetStats, RevokeCommand, revoke_durably
 from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
 from tasks_bridge.stop import HeardOut, PromptStop
@@ -49,7 +49,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
         bridge.configure()
     register_bridge(bridge)
     app.steps["consumer"].update((Alarm, PromptStop))
-    app.steps["worker"].update((RevokeCommand, QuietPolling, HeardOut))
+    app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, HeardOut))
     revoke_durably(app)
     _serve_threads(app)
     worker_init.connect(bridge.serve)

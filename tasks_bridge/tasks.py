@@ -42,6 +42,9 @@ log = logging.getLogger("tasks_bridge.jobs")
 SLOT_S: Final = 1.0
 """How long a task keeps its pool slot for answers; what takes longer goes on in the reactor."""
 
+MOST_IDS: Final = 1000
+"""In one `poll` message: the highest ``poll_batch``."""
+
 
 class Generate(Task):
     """
@@ -181,7 +184,7 @@ class Generate(Task):
     @property  # type: ignore[misc]  # read-only: an app's backend is set on the app
     def backend(self) -> Any:
         """The result backend, which lets only the job's own outcome count as its failure."""
-        return OutcomesOnly(super().backend)
+        return OutcomesOnly(super().backend, self.app)
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Once Celery has stored the outcome and published the callbacks: take the job off the schedule."""
@@ -278,11 +281,17 @@ def generate(
 @shared_task(bind=True, base=Poll, name=POLL)
 def poll(self: Poll, job_ids: list[str]) -> None:
     """Look at *job_ids*: read each one's remote state, write it back and set its next countdown."""
+    if not _are_ids(job_ids):  # a stranger's message
+        raise InvalidRequest(f"poll takes a list of at most {MOST_IDS} ids")
     bridge = bridge_of(self.app)
     leases = bridge.store.begin(job_ids, Purpose.POLL, bridge.settings.lease_s)
     if leases:
         # a second message may start while the answers to this one are on their way
         bridge.reactor.admit(attend(bridge, leases), len(leases), most=bridge.settings.poll_batch, wait_s=SLOT_S)
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_IDS and all(isinstance(one, str) for one in value)
 
 
 def _generate_inline(task: Generate, arguments: Mapping[str, Any]) -> dict[str, Any]:

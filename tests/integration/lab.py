@@ -158,12 +158,14 @@ def _forget_results() -> None:
 class Lab:
     """One app and the sandbox its jobs go to."""
 
-    def __init__(self, redis_url: str, sandbox: SandboxServer, **changes: Any) -> None:
+    def __init__(
+        self, redis_url: str, sandbox: SandboxServer, *, messages_at: str | None = None, **changes: Any
+    ) -> None:
         name = f"lab-{uuid.uuid4().hex[:12]}"
         self.sandbox = sandbox
         self.settings = short_settings(redis_url, name, sandbox.url, **changes)
         self.queue = f"{name}-tasks"
-        self.app = Celery(name, broker=redis_url, backend=redis_url, set_as_current=False)
+        self.app = Celery(name, broker=messages_at or redis_url, backend=redis_url, set_as_current=False)
         self.app.conf.task_default_queue = self.queue
         self.app.conf.broker_connection_retry_on_startup = True
         self.bridge: Bridge = install(self.app, self.settings)
