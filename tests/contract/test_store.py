@@ -360,6 +360,16 @@ def test_a_released_job_is_due_now_and_its_lost_message_is_not_counted(store: St
     assert begin(store, "job").claims == 0
 
 
+def test_of_several_lost_messages_a_release_takes_back_the_last(store: Store, clock: Clock) -> None:
+    register(store, "job")
+    for _ in range(3):
+        store.claim(1, LEASE_S)
+        clock.advance(64 * LEASE_S)
+    store.release(["job"])
+
+    assert begin(store, "job").claims == 2
+
+
 def test_releasing_a_job_named_twice_counts_it_once(store: Store) -> None:
     register(store, "job")
     store.claim(1, LEASE_S)
@@ -814,6 +824,16 @@ def test_an_announcement_makes_a_waiting_job_due_now(store: Store, clock: Clock)
     assert due_at(store, "job") == clock.now
 
 
+def test_a_holder_is_told_when_the_last_announcement_came(store: Store, clock: Clock) -> None:
+    put(store, "job", JobState.RUNNING, delay_s=30)
+    clock.advance(5)
+    store.announce("job", GAP_S)
+    heard_at = clock.now
+    clock.advance(1)
+
+    assert begin(store, "job", Purpose.POLL).heard_at == heard_at
+
+
 def test_an_announcement_never_makes_a_job_wait_longer(store: Store, clock: Clock) -> None:
     put(store, "job", JobState.RUNNING, delay_s=30)
     store.announce("job", GAP_S)
@@ -941,7 +961,9 @@ def redis_store(each_redis_url: str, namespace: str) -> Iterator[RedisStore]:
 def test_redis_forgets_an_ended_job_and_nothing_else_expires(redis_store: RedisStore) -> None:
     put(redis_store, "open", JobState.PENDING)
     put(redis_store, "ended", JobState.COMPLETED, delay_s=0)
-    redis_store.end(begin(redis_store, "ended"), ttl_s=60)
+    lease = begin(redis_store, "ended")
+    assert redis_store.end(lease, ttl_s=60)
+    assert redis_store.end(lease, ttl_s=6000), "a repeated end should be answered as the first, and prolong nothing"
     client = redis_store.client
 
     assert 50_000 < client.pttl(redis_store.key("job", "ended")) <= 60_000
@@ -969,6 +991,7 @@ def test_every_key_is_in_the_namespace(redis_store: RedisStore, namespace: str) 
     lane = lane_of(a_record())
     names = (f"due:poll:{lane}", f"due:submit:{lane}", "job:job", "job:other", "body:other")
     assert new == {f"{{{namespace}}}:{name}".encode() for name in names}
+    assert not client.exists("")
 
 
 def test_what_is_to_be_set_beside_a_job_is_set_for_new_ones_only(redis_store: RedisStore) -> None:

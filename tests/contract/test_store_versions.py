@@ -225,6 +225,20 @@ def test_a_newer_job_that_has_ended_leaves_nothing_behind(pair: Pair) -> None:
     assert pair.new.next_due_s() is None
 
 
+def test_a_newer_job_that_was_put_aside_ends_all_the_same(pair: Pair) -> None:
+    put(pair.new, "newer", NEW)
+    lease = begin(pair.new, "newer")
+    pair.new.write(lease, JobState.COMPLETED, lease.record, delay_s=0, published=True)
+    last = begin(pair.new, "newer")
+    pair.clock.now += LEASE_S
+    assert claimed(pair.old) == [], "its holder was thought dead"
+
+    assert pair.new.end(last, 60)
+
+    assert pair.new.open_count() == pair.old.newer_count() == 0
+    assert claimed(pair.new) == []
+
+
 def test_a_registration_finds_the_job_of_a_newer_version(pair: Pair) -> None:
     put(pair.new, "job", NEW)
     begin(pair.new, "job")
