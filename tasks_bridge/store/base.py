@@ -120,6 +120,8 @@ class Lease:
     """The request to submit; only for a QUEUED job."""
     now: float
     """The store's clock at the moment the lease began."""
+    heard_at: float | None = None
+    """When it was last announced that the job has changed; None if it never was."""
 
 
 @dataclass(frozen=True, slots=True)

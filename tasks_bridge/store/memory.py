@@ -139,9 +139,8 @@ class MemoryStore:
                 job.recheck = False
                 _schedule(job, now + lease_s)
                 body = job.body if job.state is JobState.QUEUED else None
-                leases.append(
-                    Lease(job_id, job.token, job.claims, job.state, self._upgraded(job), job.cancel, body or None, now)
-                )
+                known = (job_id, job.token, job.claims, job.state, self._upgraded(job), job.cancel, body or None, now)
+                leases.append(Lease(*known, heard_at=job.heard_at))
             return leases
 
     def renew(self, leases: Sequence[Lease], lease_s: float) -> None:

@@ -232,8 +232,9 @@ class RedisStore:
                 cancel=cancel.decode() or None,
                 body=body or None,
                 now=float(now),
+                heard_at=float(heard) if heard else None,
             )
-            for job_id, token, claims, state, record, cancel, body in rows
+            for job_id, token, claims, state, record, cancel, body, heard in rows
         ]
 
     def renew(self, leases: Sequence[Lease], lease_s: float) -> None:

@@ -1,5 +1,5 @@
 -- ARGV: now, prefix, purpose, lease_s, version, id…
--- Reply: {now, {id, token, claims, state, record, cancel or '', body or ''}, …}
+-- Reply: {now, {id, token, claims, state, record, cancel or '', body or '', heard or ''}, …}
 -- Run twice, the second run finds the jobs leased: those of a lost answer are due again after the lease.
 local purpose, lease_s, version = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local reply = {stamp(now)}
@@ -20,7 +20,8 @@ for i = 6, #ARGV do
       write_job(id, job)
       schedule(id, job, now + lease_s)
       local body = job.state == 'QUEUED' and redis.call('GET', body_key(id))
-      reply[#reply + 1] = {id, job.token, job.claims, job.state, job.record, job.cancel or '', body or ''}
+      reply[#reply + 1] = {id, job.token, job.claims, job.state, job.record, job.cancel or '', body or '',
+        job.heard and stamp(job.heard) or ''}
     end
   end
 end
