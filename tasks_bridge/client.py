@@ -11,10 +11,10 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Never, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 import httpx
 from pydantic import SecretStr
@@ -32,7 +32,10 @@ from tasks_bridge.models import RemoteTask
 from tasks_bridge.sse import EventDecoder, EventTooLarge
 from tasks_bridge.wire import StreamEvent
 
-__all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client", "StreamEvent"]
+if TYPE_CHECKING:
+    from tasks_bridge.direct import Direct
+
+__all__ = ["DEFAULT_BASE_URL", "AsyncClient", "Client", "StreamEvent", "preload"]
 
 DEFAULT_BASE_URL = "https://llm.bytespike.ai"
 """Source: contract, section 1."""
@@ -154,9 +157,11 @@ class _Answer:
     An answer whose body is being collected, up to a limit of size and of time.
     """
 
-    def __init__(self, response: httpx.Response, *, limit: int, deadline_s: float = math.inf) -> None:
-        self.status_code = response.status_code
-        self.headers = response.headers
+    def __init__(
+        self, status_code: int, headers: Mapping[str, str], *, limit: int, deadline_s: float = math.inf
+    ) -> None:
+        self.status_code = status_code
+        self.headers = headers
         self._limit = limit
         self._deadline_s = deadline_s
         self._content = bytearray()
@@ -326,7 +331,7 @@ class Client(_Twin):
             return self._read(response, deadline_s)
 
     def _read(self, response: httpx.Response, deadline_s: float) -> _Answer:
-        answer = _Answer(response, limit=self._max_response_bytes, deadline_s=deadline_s)
+        answer = _Answer(response.status_code, response.headers, limit=self._max_response_bytes, deadline_s=deadline_s)
         for chunk in response.iter_bytes():
             answer.add(chunk)
         return answer
@@ -363,11 +368,10 @@ class AsyncClient(_Twin):
             max_response_bytes=max_response_bytes,
         )
         with _set_up():
-            self._http = _async_http(self._options, transport)
-        # Made once: putting URL and headers together takes httpx about as long as sending them.
-        self._headers = self._http.headers
-        self._json_headers = httpx.Headers({**self._headers, "content-type": "application/json"})
-        self._urls = {path: httpx.URL(f"{self._base_url}{path}") for path in (wire.QUERY_PATH, wire.SUBMIT_PATH)}
+            if transport is None:
+                self._http, self._direct = self._over_aiohttp(max_connections)
+            else:
+                self._http, self._direct = httpx.AsyncClient(**self._options, transport=transport), None
 
     async def submit(
         self,
@@ -435,6 +439,8 @@ class AsyncClient(_Twin):
         Close the connections.
         """
         await self._http.aclose()
+        if self._direct is not None:
+            await self._direct.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -451,35 +457,57 @@ class AsyncClient(_Twin):
         limit_s = default_s if timeout_s is None else _checked_limit(timeout_s)
         with self._typed_errors():
             async with asyncio.timeout(limit_s):
-                response = await self._http.send(self._prepared(request, limit_s), stream=True)
-                try:
+                if self._direct is not None:
+                    return await self._exchange(self._direct, request)
+                async with self._http.stream(**self._arguments(request, limit_s)) as response:
                     return await self._read(response)
-                finally:
-                    await response.aclose()
 
-    def _prepared(self, request: wire.Request, timeout_s: float) -> httpx.Request:
-        return httpx.Request(
-            request.method,
-            self._urls.get(request.path) or f"{self._base_url}{request.path}",
-            headers=self._headers if request.body is None else self._json_headers,
-            content=request.body,
-            extensions={"timeout": self._timeout(timeout_s).as_dict()},
-        )
+    async def _exchange(self, direct: Direct, request: wire.Request) -> _Answer:
+        async with direct.exchange(request) as response:
+            answer = _Answer(response.status, response.headers, limit=self._max_response_bytes)
+            async for chunk in response.content.iter_any():
+                answer.add(chunk)
+        if answer.headers.get("content-encoding", "identity") == "identity":
+            return answer
+        # against our wish: a proxy's doing, which httpx knows how to undo
+        stream = httpx.ByteStream(answer.content)
+        return await self._read(httpx.Response(answer.status_code, headers=dict(answer.headers), stream=stream))
 
     async def _read(self, response: httpx.Response) -> _Answer:
-        answer = _Answer(response, limit=self._max_response_bytes)
+        answer = _Answer(response.status_code, response.headers, limit=self._max_response_bytes)
         async for chunk in response.aiter_bytes():
             answer.add(chunk)
         return answer
 
+    def _over_aiohttp(self, max_connections: int) -> tuple[httpx.AsyncClient, Direct | None]:
+        # Imported here: aiohttp would double the import time of a web application that only calls apply_async.
+        from httpx_aiohttp import HttpxAiohttpClient  # noqa: PLC0415
 
-def _async_http(options: dict[str, Any], transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    if transport is not None:
-        return httpx.AsyncClient(**options, transport=transport)
-    # Imported here: aiohttp would double the import time of a web application that only calls apply_async.
-    from httpx_aiohttp import HttpxAiohttpClient  # noqa: PLC0415
+        from tasks_bridge import direct  # noqa: PLC0415
 
-    return HttpxAiohttpClient(**options)
+        ssl_context = httpx.create_ssl_context()
+        http = HttpxAiohttpClient(**self._options, verify=ssl_context)
+        if not direct.is_possible():
+            return http, None
+        return http, direct.Direct(
+            self._base_url,
+            self._options["headers"],
+            connect_timeout_s=self._connect_timeout_s,
+            max_connections=max_connections,
+            keepalive_s=_KEEPALIVE_S,
+            ssl_context=ssl_context,
+        )
+
+
+def preload() -> None:
+    """
+    Import what ``AsyncClient`` needs, which otherwise its first use does.
+
+    For a worker before it forks: its processes share the 9 MB then, and no first request holds up an event loop.
+    """
+    import httpx_aiohttp  # noqa: F401, PLC0415 - see `AsyncClient._over_aiohttp`
+
+    import tasks_bridge.direct  # noqa: F401, PLC0415
 
 
 @contextmanager
