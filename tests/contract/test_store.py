@@ -473,6 +473,18 @@ def test_a_renewed_lease_holds_from_then_on(store: Store, clock: Clock) -> None:
     assert due_at(store, "job") == clock.now + 1
 
 
+def test_all_leases_of_a_worker_are_renewed_together(store: Store, clock: Clock) -> None:
+    ids = [f"job{number}" for number in range(4)]
+    for job_id in ids:
+        register(store, job_id, published=True)
+    leases = store.begin(ids, Purpose.GENERATE, LEASE_S)
+    clock.advance(LEASE_S - 1)
+
+    store.renew(leases, LEASE_S)
+
+    assert [due_at(store, job_id) for job_id in ids] == [clock.now + LEASE_S] * 4
+
+
 def test_a_lost_lease_is_not_renewed(store: Store, clock: Clock) -> None:
     register(store, "job", published=True)
     late = begin(store, "job")
