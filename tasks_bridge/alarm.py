@@ -62,6 +62,10 @@ class Alarm(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Consumer, **options: Any) -> None:
         super().__init__(consumer, **options)
+        # The API's client imports it with its first request. Before the worker forks: its processes share the 9 MB
+        # then, and no first request holds up an event loop that has leases to renew.
+        import httpx_aiohttp  # noqa: F401, PLC0415
+
         self._thread: AlarmThread | None = None
         settings = bridge_of(consumer.app).settings
         if settings.alarm:

@@ -12,7 +12,7 @@ from celery import states
 from celery.exceptions import BackendError, Ignore
 from kombu.exceptions import EncodeError, OperationalError
 
-from tasks_bridge import events, steps
+from tasks_bridge import chord, events, steps
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import BridgeError, StoreError
 from tasks_bridge.events import Change
@@ -45,6 +45,8 @@ def finish(bridge: Bridge, task: Task[Any, Any], lease: Lease) -> dict[str, Any]
     if lease.claims and not record.options.get("chord") and _is_stored(task, job_id):
         _end(bridge, lease)
         raise Ignore
+    if task.request.chord and task.request.group:
+        chord.release_claim(bridge.app.backend, task.request.group)
     error = None if state is JobState.COMPLETED else steps.failure(job_id, state, record)
     _finishing[job_id] = Finishing(bridge, lease, error)
     if not tell_ending(bridge.hooks, Change(job_id, state, record), lease.claims):

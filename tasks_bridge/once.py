@@ -2,12 +2,14 @@
 `once`: a callback whose body runs once per delivery, however often its message comes.
 
 A callback's message can come twice: after a crash in the short time between publishing the callbacks and taking the
-job off the schedule, they are published again, under the same task ids. That id is what tells a double.
+job off the schedule, they are published again, under the same task ids. That id is what tells a double. An errback that
+Celery calls inside the failed task has none, and is told by that task's id and its own arguments.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import logging
 import threading
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 import redis
 from celery import current_task
+from celery.app.task import Context
 from kombu.utils import json as kombu_json
 from pydantic import BaseModel
 
@@ -37,7 +40,7 @@ RETRY_S: Final = 1.0
 
 def once(body: Callable[P, R]) -> Callable[P, R]:
     """
-    Let *body* run to its end once for each task id; a double returns what the first returned.
+    Let *body* run to its end once for each delivery; a double returns what the first returned.
 
     Put it under the task decorator::
 
@@ -56,16 +59,17 @@ def once(body: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         task: Any = current_task
-        if not task or task.request.id is None or task.request.is_eager:
+        delivery = _delivery(task, args, kwargs) if task else None
+        if delivery is None:
             return body(*args, **kwargs)
         bridge = bridge_of(task.app)
         store, lease_s = bridge.store, bridge.settings.lease_s
-        name = f"{body.__module__}.{body.__qualname__}:{task.request.id}"
+        name = f"{body.__module__}.{body.__qualname__}:{delivery}"
         done_key = store.key("once", name)
         # not thread-local: another thread renews it
         lock = store.client.lock(store.key("once-lock", name), timeout=lease_s, thread_local=False)
-        # an errback that Celery calls inside the failed task has no message of its own to come back with
-        is_inline = inspect.unwrap(task.run) is not inspect.unwrap(body)
+        # then there is no message of its own to come back with
+        is_inline = task.request.id is None or inspect.unwrap(task.run) is not inspect.unwrap(body)
         try:
             if not lock.acquire(blocking=is_inline, blocking_timeout=2 * lease_s if is_inline else None):
                 if is_inline:
@@ -87,6 +91,18 @@ def once(body: Callable[P, R]) -> Callable[P, R]:
     # Celery tells the forms of an errback by its arguments, and doesn't look through wrappers
     run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
     return run
+
+
+def _delivery(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """What tells the delivery that *task* is about from others and is the same for its doubles; None: nothing does."""
+    if task.request.id is not None:
+        return None if task.request.is_eager else str(task.request.id)
+    failed = args[0] if args else None
+    if not isinstance(failed, Context) or failed.id is None or failed.is_eager:
+        return None
+    # one errback may be linked twice, with other arguments; behind the request, the error and the traceback come those
+    own = repr((args[3:], kwargs)).encode()
+    return f"{failed.id}:{hashlib.sha256(own).hexdigest()[:16]}"
 
 
 class _Renewed:

@@ -3,7 +3,7 @@ The worker's end of `smoke_app`, with what a test wants to be different about it
 
 ``FAULTS_PATIENCE_S``: how long it waits for a Redis that hangs. ``FAULTS_CLOCK_S``: what this machine's clock is
 wrong by; ``FAULTS_CLOCK_JUMP_S``: by how much it jumps, back and forth. ``FAULTS_RECORD_VERSION``: the version that
-this worker writes and knows.
+this worker writes and knows. ``FAULTS_CRASHES``: a test may have it die at a step of a job, see `crash`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if _skew_s or _jump_s:
 from tasks_bridge import order  # noqa: E402 - the clock first
 from tasks_bridge.bridge import bridge_of  # noqa: E402
 from tasks_bridge.store import patience  # noqa: E402
+from tests.faults import crash  # noqa: E402
 from tests.smoke.smoke_app import make_app  # noqa: E402
 
 if "FAULTS_PATIENCE_S" in os.environ:
@@ -38,3 +39,6 @@ if "FAULTS_RECORD_VERSION" in os.environ:
     version = int(os.environ["FAULTS_RECORD_VERSION"])
     order.RECORD_VERSION = version  # type: ignore[attr-defined]
     bridge_of(app).store._version = version
+
+if "FAULTS_CRASHES" in os.environ:
+    crash.instrument(app)

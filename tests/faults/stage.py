@@ -23,8 +23,8 @@ from celery import Celery
 from tasks_bridge import Settings
 from tasks_bridge.sandbox import SandboxServer
 from tests.smoke import smoke_app
-from tests.smoke.nodes import WorkerNode, WorkerProcess
-from tests.smoke.processes import Reaper
+from tests.smoke.nodes import ROOT, WorkerNode, WorkerProcess
+from tests.smoke.processes import LocalProcess, Reaper
 from tests.smoke.scene import Scene
 
 API_KEY = "sk-byts-faults-0123456789"
@@ -118,9 +118,25 @@ class Stage:
         self._nodes.append(node)
         return node
 
+    def new_process(self, name: str, *argv: str) -> LocalProcess:
+        """A process of the application's, to be started."""
+        return LocalProcess(
+            name,
+            argv,
+            env={**os.environ, **self._env},
+            cwd=ROOT,
+            log=self._directory / f"{name}.log",
+            reaper=self._reaper,
+        )
+
     @property
     def workers(self) -> list[WorkerNode]:
         return self._nodes
+
+    def bury(self, node: WorkerNode) -> None:
+        """Forget a worker that is dead."""
+        node.teardown()
+        self._nodes.remove(node)
 
     @property
     def scene(self) -> Scene:

@@ -54,6 +54,19 @@ def told_by_id(job_id: str) -> None:
     BODIES.append(job_id)
 
 
+@shared_task
+@once
+def told_inline(request: Any, exc: BaseException, traceback: Any, note: str) -> None:
+    BODIES.append(note)
+
+
+@shared_task(bind=True)
+def fail(self: Any) -> None:
+    """As Celery fails a task whose errbacks are of its present form, but twice, as after a crash."""
+    for note in ("a", "b", "a", "b"):
+        told_inline.s(note)(self.request, ValueError(), None)
+
+
 @pytest.fixture(autouse=True)
 def no_bodies() -> None:
     BODIES.clear()
@@ -172,3 +185,12 @@ def test_an_errback_that_takes_the_id_alone_is_called_with_the_id(lab: Lab) -> N
 
     eventually(lambda: BODIES, "the errback to run")
     assert tuple(BODIES) == (result.id,)
+
+
+def test_an_errback_that_is_called_twice_for_one_failed_task_runs_once_for_each_of_its_arguments(lab: Lab) -> None:
+    """It runs inside the failed task, without a message and an id of its own."""
+    get(fail.delay())
+    assert BODIES == ["a", "b"]
+
+    get(fail.delay())
+    assert BODIES == ["a", "b"] * 2, "another task that fails is another delivery"

@@ -163,14 +163,6 @@ class Scene:
         """Wait until some worker has logged *text*."""
         self.wait_until(lambda: any(text in worker.logs() for worker in self.workers), f"{text!r} in a worker's log")
 
-    def halt_at(self, point: str) -> None:
-        """Have the first worker that comes to *point* stand still there, see `smoke_app.halt`."""
-        self.redis.set(smoke_app.HALT_KEY, point)
-
-    def wait_for_halt(self) -> None:
-        """Wait until a worker stands still."""
-        self.wait_until(lambda: self.redis.get(smoke_app.HALTED_KEY), "a worker at the point to halt at")
-
     def assert_completed_once(self, *results: AsyncResult) -> None:
         """Each job has ended well, with one remote task and one completion callback."""
         self.wait_for_end(*results)

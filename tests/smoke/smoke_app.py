@@ -1,23 +1,16 @@
-"""
-An application as a user writes one: callbacks that leave a trace in Redis, and an app with the library installed.
-
-A test can also halt a worker at an exact point of its work, to kill it there: see `halt`.
-"""
+"""An application as a user writes one: callbacks that leave a trace in Redis, and an app with the library installed."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
 from celery import Celery, current_app, shared_task
-from celery.signals import after_task_publish, task_prerun, task_success
 
 from tasks_bridge import RemoteTask, Settings, install, once
 from tasks_bridge.bridge import bridge_of
-
-HALT_KEY = "smoke:halt-at"
-HALTED_KEY = "smoke:halted-at"
 
 
 def make_app(settings: Settings | None = None, *, queue_type: str = "classic") -> Celery:
@@ -30,7 +23,7 @@ def make_app(settings: Settings | None = None, *, queue_type: str = "classic") -
 
 def record(name: str, **facts: Any) -> None:
     """Append to the list that `calls` of a test reads."""
-    bridge_of(current_app).store.client.rpush(f"smoke:{name}", json.dumps(facts))
+    bridge_of(current_app).store.client.rpush(f"smoke:{name}", json.dumps({**facts, "at": time.time()}))
 
 
 @shared_task(bind=True, pydantic=True)
@@ -52,13 +45,20 @@ def completed(self: Any, video: RemoteTask, label: str = "") -> RemoteTask:
 @once
 def completed_once(self: Any, video: RemoteTask) -> None:
     """A completion callback that suppresses its own doubles."""
-    record("completed", call=self.request.id, job=video.out_task_id)
+    record("completed", call=self.request.id, label="once", job=video.out_task_id)
 
 
 @shared_task
 def failed(request: Any, exc: BaseException, traceback: Any, label: str = "") -> None:
     """An errback in Celery's present form, which runs in the place of the failed task."""
     record("failed", job=request.id, label=label, error=type(exc).__name__, args=list(exc.args))
+
+
+@shared_task
+@once
+def failed_once(request: Any, exc: BaseException, traceback: Any) -> None:
+    """An errback that suppresses its own doubles."""
+    record("failed", job=request.id, label="once", error=type(exc).__name__, args=list(exc.args))
 
 
 @shared_task
@@ -82,37 +82,18 @@ def assemble(videos: list[dict[str, Any]]) -> list[str]:
 
 
 @shared_task
+@once
+def assemble_once(videos: list[dict[str, Any]]) -> list[str]:
+    """The body of a chord that suppresses its own doubles."""
+    return assemble(videos)
+
+
+@shared_task
+def has_imported(name: str) -> bool:
+    """Whether the process that runs this has a module already."""
+    return name in sys.modules
+
+
+@shared_task
 def overtake_nothing() -> None:
     """A message that comes after those that were published before it."""
-
-
-def halt(point: str, job_id: str) -> None:
-    """Stand still here if a test asked for it: it kills the worker in this moment. The next one passes."""
-    redis = bridge_of(current_app).store.client
-    if redis.get(HALT_KEY) == point.encode() and redis.delete(HALT_KEY):
-        redis.set(HALTED_KEY, job_id)
-        time.sleep(600)
-
-
-@task_prerun.connect(weak=False)
-def _on_prerun(task_id: str = "", task: Any = None, **_: Any) -> None:
-    if task.name == "tasks_bridge.generate":
-        state = bridge_of(task.app).store.get([task_id])[0]
-        if state is not None and state.state.is_terminal:
-            halt("finish begins", task_id)
-        else:
-            halt("submit begins", task_id)
-    if task.name == "tasks_bridge.poll":
-        halt("poll begins", task_id)
-
-
-@after_task_publish.connect(weak=False)
-def _on_publish(sender: str = "", headers: Any = None, **_: Any) -> None:
-    if sender.startswith("tests.smoke.smoke_app.completed"):
-        halt("callback published", headers["id"])
-
-
-@task_success.connect(weak=False)
-def _on_success(sender: Any = None, **_: Any) -> None:
-    if sender.name == "tasks_bridge.generate":
-        halt("result stored", sender.request.id)

@@ -27,6 +27,7 @@ from tasks_bridge.record import OPEN_STATES, JobRecord, JobState, RecordedError
 from tasks_bridge.sandbox import script
 from tasks_bridge.settings import Settings
 from tasks_bridge.steps import Action, View
+from tests.faults import crash
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -353,6 +354,15 @@ def test_every_option_of_the_sandbox_is_on_the_page_with_its_default() -> None:
     assert {name: text for name, text in documented.items() if actual[name] is not None} == {
         name: f"`{default}`" for name, default in actual.items() if default is not None
     }
+
+
+# -- crashes ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_step_at_which_a_crash_is_tested_is_on_the_page_and_no_other() -> None:
+    documented = {(row[0].partition(",")[0], row[1]) for row in table(ROOT / "docs/reliability.md", "Step")}
+
+    assert documented == {(step.name, step.where) for step in (*crash.STEPS, *crash.OF_FAILURE, *crash.OF_CHORD)}
 
 
 # -- decisions and guarantees -----------------------------------------------------------------------------------------
