@@ -80,6 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
     parser.add_argument("targets", nargs="*", help="parts of paths; default: all")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take only each N-th mutant")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="take only mutants whose change contains it")
     parser.add_argument("--tests", metavar="ARGS", help="arguments for pytest; the targets are then any files")
     parser.add_argument(
         "--slack", type=float, default=15.0, metavar="S", help="seconds that tests always have (%(default)s)"
@@ -97,7 +98,7 @@ def main() -> int:
         tree = Path(directory).resolve() / "tree"
         shutil.copytree(Path.cwd(), tree, ignore=shutil.ignore_patterns("__pycache__", ".*", "dist", "build"))
         compileall.compile_dir(tree, quiet=2)
-        rows = [_examine(tree, target, tests, chosen.every, chosen.slack) for target, tests in targets.items()]
+        rows = [_examine(tree, target, tests, chosen) for target, tests in targets.items()]
     print("\n| File | Mutants | Killed | of these by timeout | Explained | Unexplained |\n|---|---|---|---|---|---|")
     for target, row in zip(targets, rows, strict=True):
         print(f"| `{target}` | " + " | ".join(map(str, row)) + " |")
@@ -105,14 +106,15 @@ def main() -> int:
     return 1 if any(row[-1] for row in rows) else 0
 
 
-def _examine(tree: Path, target: str, tests: tuple[str, ...], every: int, slack_s: float) -> tuple[int, ...]:
+def _examine(tree: Path, target: str, tests: tuple[str, ...], chosen: argparse.Namespace) -> tuple[int, ...]:
     file, known = tree / target, _explained(target)
     source = file.read_text()
-    made = list((mutants_of_python if target.endswith(".py") else mutants_of_lua)(source))[::every]
+    made = list((mutants_of_python if target.endswith(".py") else mutants_of_lua)(source))[:: chosen.every]
+    made = [mutant for mutant in made if not chosen.only or any(text in mutant.label for text in chosen.only)]
     # it would be taken for that of a mutant of the same size and second
     Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
     print(f"{target}: {len(made)} mutants", flush=True)
-    began, trials = time.monotonic(), Trials(tree, target, tests, slack_s)
+    began, trials = time.monotonic(), Trials(tree, target, tests, chosen.slack)
     in_functions = [mutant for mutant in made if mutant.is_in_function]
     quick = dict(zip(in_functions, trials.quick(in_functions), strict=True))
     file.write_text(source)
@@ -128,7 +130,7 @@ def _examine(tree: Path, target: str, tests: tuple[str, ...], every: int, slack_
             print(f"  {'explained' if is_known else 'SURVIVED'}: line {mutant.line}: {mutant.label}", flush=True)
         count[verdict] += 1
     file.write_text(source)
-    stale = sorted(known - set(survivors)) if every == 1 else []
+    stale = sorted(known - set(survivors)) if chosen.every == 1 and not chosen.only else []
     for text in stale:
         print(f"  EXPLAINED, BUT NO SURVIVOR: {text}")
     explained = sum(text in known for text in survivors)
