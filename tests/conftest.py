@@ -112,6 +112,7 @@ def rabbitmq_url(bare_environment: None, tmp_path_factory: pytest.TempPathFactor
         yield node.url
 
 
+_TESTS = Path(__file__).parent
 _ORDER = ("unit", "contract", "integration", "smoke", "faults")
 
 
@@ -121,8 +122,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
 
     def place(item: pytest.Item) -> float:
-        part = item.path.relative_to(Path(__file__).parent).parts[0]
-        return _ORDER.index(part) if part in _ORDER else _ORDER.index("smoke") - 0.5
+        part = next((name for name in _ORDER if item.path.is_relative_to(_TESTS / name)), None)
+        return _ORDER.index(part) if part else _ORDER.index("smoke") - 0.5
 
     items.sort(key=place)
 
