@@ -66,3 +66,5 @@ TASKS_BRIDGE = {
     "RETRY_MIN_S": 0.1,
     "RETRY_MAX_S": 0.5,
 }
+
+TASKS = {"bytespike": {"BACKEND": "tasks_bridge.contrib.django.backend.JobBackend"}}
