@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import chord
 from kombu import Producer
 
-from tasks_bridge import JobState
+from tasks_bridge import JobState, generate
 from tasks_bridge.events import GENERATE, POLL
+from tasks_bridge.publish import publish_poll
 from tasks_bridge.sandbox import SandboxServer
-from tests.integration.lab import MODEL, Lab, calls, eventually, publish
+from tests.integration.lab import API_KEY, MODEL, PROMPT, Lab, calls, eventually, publish
 from tests.smoke.scene import count_messages
 
 EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -152,6 +154,27 @@ def test_a_poll_for_somebody_elses_job_reads_it_only_when_it_is_due(open_lab: La
     assert open_lab.job(victim).polls - before < 20
     victim.revoke()
     open_lab.ended(victim)
+
+
+def test_messages_that_wait_in_the_broker_show_neither_key_nor_prompt(open_lab: Lab, redis_url: str) -> None:
+    lab = Lab(redis_url, open_lab.sandbox, messages_at=open_lab.app.conf.broker_url)
+    with lab.current():
+        results = [generate.apply_async((MODEL, lab.params()), link=publish.s()) for _ in range(2)]
+        chord([lab.signature(), lab.signature()])(publish.s())
+        publish_poll(lab.app, lab.settings.queue, [result.id for result in results])
+        bodies = []
+        with lab.app.connection_for_read() as connection:
+            channel: Any = connection.default_channel
+            for queue in queues(lab):
+                while message := channel.basic_get(queue, no_ack=True):
+                    bodies.append(f"{message.body!r} {message.headers} {message.properties}")
+                channel.queue_delete(queue)
+
+    assert len(bodies) == 5
+    assert results[0].id in bodies[0]
+    for body in bodies:
+        assert API_KEY not in body
+        assert PROMPT not in body
 
 
 def test_no_answer_of_a_worker_shows_a_password(open_lab: Lab) -> None:

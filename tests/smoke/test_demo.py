@@ -130,6 +130,7 @@ def test_every_promise_is_kept_whatever_the_user_has_set(temporary, tmp_path):
         assert re.search(rf"^ *\d+\.\d s  {scene.name} +{scene.ends}", output, re.MULTILINE), "expected a plain line"
     assert "is killed (SIGKILL)" in output
     assert "All as it should be" in output
+    assert HOSTILE["BYTESPIKE_API_KEY"] not in output
     assert max(map(len, output.splitlines())) <= 80 + len(str(tmp_path))
     assert (tmp_path / "kept" / "fox.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "kept" / "skyline.mp4").read_bytes()[4:8] == b"ftyp"

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from celery import chain, chord
 from celery.result import AsyncResult
 from pydantic import SecretStr
 from redis import Redis
@@ -26,6 +27,7 @@ from tasks_bridge.bridge import bridge_of
 from tasks_bridge.embedded import EmbeddedRedis, free_port
 from tasks_bridge.events import GENERATE, POLL
 from tasks_bridge.sandbox import SandboxServer
+from tests.integration.lab import Events
 from tests.smoke import smoke_app
 from tests.smoke.nodes import ROOT
 from tests.smoke.processes import LocalProcess, Reaper, eventually
@@ -44,7 +46,16 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "running": FOREVER,
     "revoked": FOREVER,
 }
-PAGES = ("/", "/workers", "/tasks", "/broker", "/metrics", "/api/workers?refresh=1", "/api/tasks", "/api/queues/length")
+SLOW_SUBMIT = {"duration_s": 0.3, "faults": [{"on": "submit", "kind": "slow", "delay_s": 2}]}
+PAGES = (
+    *("/", "/workers", "/workers?json=1", "/tasks", "/broker", "/metrics", "/healthcheck"),
+    *("/api/workers?refresh=1", "/api/tasks", "/api/task/types", "/api/queues/length"),
+)
+QUESTIONS = (
+    *("active", "active_queues", "clock", "memsample", "ping", "registered", "report", "reserved", "revoked"),
+    *("scheduled", "stats"),
+)
+"""What ``celery inspect`` can ask without arguments."""
 
 
 @dataclass
@@ -200,9 +211,21 @@ def contents(stage: Stage) -> dict[str, str]:
 
 
 def append_only_files(stage: Stage) -> str:
-    return "".join(
-        path.read_bytes().decode(errors="replace") for path in stage.directory.rglob("*.aof") if path.is_file()
-    )
+    return files(stage, "*.aof")
+
+
+def snapshot_file(stage: Stage) -> str:
+    """What Redis dumps, uncompressed."""
+    stage.redis.config_set("rdbcompression", "no")
+    stage.redis.bgsave()
+    eventually(lambda: not stage.redis.info("persistence")["rdb_bgsave_in_progress"], expected="Redis to be dumped")
+    return files(stage, "*.rdb")
+
+
+def files(stage: Stage, pattern: str) -> str:
+    found = [path.read_bytes() for path in stage.directory.rglob(pattern) if path.is_file()]
+    assert found, f"expected Redis to have written {pattern}"
+    return b"".join(found).decode(errors="replace")
 
 
 def rewrite_append_only_files(stage: Stage) -> str:
@@ -225,6 +248,53 @@ def assert_clean(where: str, text: str, *secrets: str) -> None:
         assert at < 0, f"expected no secret in {where}: …{text[max(0, at - 200) : at + 60]!r}"
 
 
+def test_no_secret_is_anywhere_while_jobs_are_on_their_way(stage: Stage) -> None:
+    secrets = (API_KEY, PASSWORD, SECRET_KEY)
+    app: Any = stage.bridge.app
+    submitting = app.tasks[GENERATE].apply_async((MODEL, {"prompt": KEPT, "sandbox": SLOW_SUBMIT}))
+    eventually(lambda: stage.sandbox.stats()["requests"]["submit"] > len(stage.jobs), expected="the submit under way")
+
+    assert_clean("Redis' dump", snapshot_file(stage), *secrets)
+    assert_clean("Redis' append-only file", append_only_files(stage), *secrets)
+    assert [key for key, text in contents(stage).items() if KEPT in text] == [
+        stage.bridge.store.key("body", submitting.id)
+    ]
+    inspect = app.control.inspect(timeout=5, limit=1)
+    answers = {question: getattr(inspect, question)() for question in QUESTIONS}
+    answers |= {"conf": inspect.conf(with_defaults=True), "query_task": inspect.query_task(submitting.id)}
+    for question, answer in answers.items():
+        assert answer, f"expected the worker to answer inspect {question}"
+        assert_clean(f"the answer to inspect {question}", repr(answer), *secrets, PROMPT, KEPT)
+    assert submitting.get(timeout=30)["status"] == "completed"
+
+
+def test_no_event_shows_a_prompt_and_no_ended_job_keeps_that_of_the_next(stage: Stage) -> None:
+    app: Any = stage.bridge.app
+
+    def part(prompt: str) -> Any:
+        return app.tasks[GENERATE].si(MODEL, {"prompt": prompt, "sandbox": SCRIPTS["completed"]})
+
+    with Events(app) as events:
+        ends = [
+            chain(part(PROMPT), smoke_app.overtake_nothing.si(), part(KEPT)).apply_async(),
+            chord([part(PROMPT), part(PROMPT)])(part(KEPT)),
+            part(PROMPT).apply_async(link=[part(KEPT), smoke_app.assemble.s()]),  # which takes no single job, and fails
+        ]
+        for end in ends:
+            assert end.get(timeout=30)["status"] == "completed"
+        open_jobs = sum(job.state in ("PENDING_REMOTE", "RUNNING") for job in stage.jobs.values())
+        eventually(
+            lambda: stage.bridge.store.open_count() == open_jobs, expected="the jobs to be over", show=stage.show
+        )
+        seen = repr(events.tasks())
+
+    assert MODEL in seen, "expected events of the jobs"
+    assert "assemble" in stage.worker.logs(), "expected a failed callback in the log"
+    assert_clean("the events", seen, API_KEY, PASSWORD, SECRET_KEY, PROMPT, KEPT)
+    for key, text in contents(stage).items():
+        assert_clean(key, text, PROMPT, KEPT)
+
+
 def test_no_secret_and_no_prompt_is_left_anywhere(stage: Stage) -> None:
     secrets = (API_KEY, PASSWORD, SECRET_KEY)
     stage.expect(completed="SUCCESS", failed="FAILURE", refused="FAILURE", pending="PENDING_REMOTE", running="RUNNING")
@@ -242,6 +312,8 @@ def test_no_secret_and_no_prompt_is_left_anywhere(stage: Stage) -> None:
         assert_clean(key, text, *secrets, PROMPT, KEPT)
     assert PROMPT in append_only_files(stage), "expected a deleted prompt to stay in the file until it is rewritten"
     assert_clean("the append-only file", rewrite_append_only_files(stage), *secrets, PROMPT, KEPT)
+    assert_clean("the dump", snapshot_file(stage), *secrets, PROMPT, KEPT)
+    assert_clean("the server's log", files(stage, "server.log"), *secrets, PROMPT, KEPT)
 
     pages = [*PAGES, f"/worker/{next(iter(stage.api.get('/api/workers').json()))}"]
     for job in stage.jobs.values():

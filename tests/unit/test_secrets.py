@@ -19,10 +19,12 @@ import pytest
 import redis
 from celery import Celery
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from tasks_bridge import AsyncClient, BridgeError, Client, InvalidToken, Settings, generate, install, spending
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.callbacks import receive
+from tasks_bridge.cli import cli
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.record import JobRecord, JobState
 from tasks_bridge.results import Report
@@ -187,7 +189,7 @@ def test_no_error_of_the_settings_leads_to_a_secret(wrong: dict[str, Any], monke
 
 
 def test_no_error_of_a_redis_that_is_away_or_refuses_leads_to_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks_bridge.store.redis.RETRIES", 0)
+    monkeypatch.setattr("tasks_bridge.store.patience.RETRIES", 0)
     with EmbeddedRedis(password=f"another-{PASSWORD}") as server:
         url = server.url.replace("another-", "wrong-")
         app = app_with(Settings(redis_url=url, api_key=KEY, secret_key=SECRET_KEY, spend_limit=1, submit_concurrency=1))
@@ -209,6 +211,26 @@ def test_no_error_of_a_redis_that_is_away_or_refuses_leads_to_its_password(monke
             assert_hushed(call, PASSWORD, KEY, SECRET_KEY)
     for call in calls:  # and now nobody is there
         assert_hushed(call, PASSWORD, KEY, SECRET_KEY)
+
+
+COMMANDS = ("submit", "status", "watch", "cancel", "spending", "demo", "sandbox")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"redis://:{PASSWORD}@127.0.0.1:9/0", f"redis://:{PASSWORD}#x@host:1/0", f"redis://host/?pasword={PASSWORD}"],
+)
+def test_no_command_shows_a_secret_whether_it_works_or_not(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks_bridge.store.patience.RETRIES", 0)
+    env = {"TASKS_BRIDGE_REDIS_URL": url, "BYTESPIKE_API_KEY": KEY, "TASKS_BRIDGE_SECRET_KEY": SECRET_KEY}
+    answers = [CliRunner().invoke(cli, [command, "--help"], env=env) for command in COMMANDS]
+    calls = (["submit", "m"], ["status", "a"], ["watch", "a"], ["cancel", "a"], ["spending"], ["demo"])
+    failed = [CliRunner().invoke(cli, call, env=env) for call in calls]
+
+    assert {answer.exit_code for answer in answers} == {0}
+    assert {answer.exit_code for answer in failed} == {1}, [answer.output for answer in failed]
+    for answer in [*answers, *failed]:
+        assert "hush" not in answer.output, f"expected no secret in {answer.output}"
 
 
 def test_no_refused_token_leads_to_the_secret_key() -> None:
