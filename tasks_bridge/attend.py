@@ -55,10 +55,19 @@ class Outcome:
     answer: RemoteTask | BridgeError | None = None
     """What ByteSpike said; None if it was not asked."""
 
+    @property
+    def may_have_made_a_task(self) -> bool:
+        """Whether there may be a task, made or found by this, that the job did not have before."""
+        if self.lease.record.remote_id is not None:
+            return False
+        is_open = self.action is Action.SUBMIT and self.answer is not None and steps.is_outage(self.answer)
+        return is_open or self.step.record.remote_id is not None
+
 
 async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
     """Bring every one of *leases* one step further. Never raises: what can't be done now is due again later."""
-    plans = [_plan(bridge, lease) for lease in leases]
+    begun = asyncio.get_running_loop().time()
+    plans = [_plan(bridge, lease, begun) for lease in leases]
     try:
         await _hold_back(bridge, plans)
     except StoreError as error:
@@ -85,7 +94,7 @@ async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
     finally:
         keeper.cancel()
     for outcome in unwritten:
-        if outcome.lease.record.remote_id is None and outcome.step.record.remote_id is not None:
+        if outcome.may_have_made_a_task:
             await compensate(bridge, outcome.lease, outcome.step.record)
 
 
@@ -113,7 +122,7 @@ class Plan:
         return self.view.at(self.lease.now + self.age_s)
 
 
-def _plan(bridge: Bridge, lease: Lease) -> Plan:
+def _plan(bridge: Bridge, lease: Lease, begun: float) -> Plan:
     view = View(
         job_id=lease.job_id,
         state=lease.state,
@@ -125,7 +134,7 @@ def _plan(bridge: Bridge, lease: Lease) -> Plan:
         settings=bridge.settings,
         random=random.random(),  # noqa: S311 - spreads requests, keeps no secret
     )
-    return Plan(lease, view, steps.next_action(view), asyncio.get_running_loop().time())
+    return Plan(lease, view, steps.next_action(view), begun)
 
 
 async def _hold_back(bridge: Bridge, plans: Sequence[Plan]) -> None:

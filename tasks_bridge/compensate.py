@@ -1,5 +1,5 @@
 """
-Tasks that a worker has made and could not write down: its lease was lost meanwhile, or the store is away.
+Tasks that a worker has made, or may have made, and could not write down: its lease was lost, or the store is away.
 
 If the job goes on, whoever has it finds the task under the job's id. But a job may have ended without it: cancelled,
 expired or refused, because ByteSpike knew no such task at the time. Nobody waits for that task, so it must not be paid
@@ -30,7 +30,7 @@ log = logging.getLogger("tasks_bridge.jobs")
 
 
 async def compensate(bridge: Bridge, lease: Lease, record: JobRecord) -> None:
-    """Cancel the task in *record*, which could not be written under *lease*, once its job has ended without it."""
+    """Once the job of *lease* has ended without the task in *record*, or one that is not known yet, cancel that."""
     while (is_wanted := await _is_wanted(bridge, lease.job_id, record.remote_id)) is None:  # noqa: ASYNC110 - in Redis
         await asyncio.sleep(bridge.settings.lease_s)
     if is_wanted:
@@ -47,32 +47,36 @@ async def compensate(bridge: Bridge, lease: Lease, record: JobRecord) -> None:
         if answer.credits_used and bridge.budget.is_on:
             with suppress(StoreError):
                 await bridge.reactor.blocking(bridge.budget.settle, lease.job_id, answer.credits_used)
-        return
-    # the one place where it can still be seen
-    log.error(
-        "job %s: task %s came after the job's end, and can't be cancelled: %s", lease.job_id, record.remote_id, answer
-    )
+    elif record.remote_id is not None or not isinstance(answer, NotFound):
+        # the one place where it can still be seen
+        task = record.remote_id or "there may be a task that"
+        log.error("job %s: %s came after the job's end, and can't be cancelled: %s", lease.job_id, task, answer)
 
 
 async def _is_wanted(bridge: Bridge, job_id: str, remote_id: str | None) -> bool | None:
-    """Whether the job has this task; None while that is open."""
+    """Whether the job has this task (any, if its id is not known); None while that is open."""
     try:
         entry = (await bridge.reactor.blocking(bridge.store.get, [job_id]))[0]
     except StoreError:
         return None
-    if entry is not None and not entry.state.is_terminal and entry.record.remote_id is None:
-        return None
-    return entry is not None and entry.record.remote_id == remote_id
+    if entry is None:
+        return False
+    known = entry.record.remote_id
+    if known is None:
+        return False if entry.state.is_terminal else None
+    return remote_id in (None, known)
 
 
 async def _cancel(bridge: Bridge, lease: Lease) -> RemoteTask | BridgeError:
     """Cancel until that is confirmed, for as long as a job's cancel is insisted on; returns the last answer."""
-    settings, clock = bridge.settings, asyncio.get_running_loop().time
-    give_up_at, tries = clock() + settings.cancel_grace_s, 0
+    settings, clock, tries = bridge.settings, asyncio.get_running_loop().time, 0
+    begun = clock()
     while True:
         answer = await ask(bridge, lease, Action.CANCEL)
-        is_over = isinstance(answer, NotFound) or (isinstance(answer, RemoteTask) and answer.is_terminal)
-        if is_over or clock() >= give_up_at:
+        is_over = isinstance(answer, RemoteTask) and answer.is_terminal
+        may_come = lease.record.remote_id is None and clock() < begun + settings.submit_timeout_s
+        is_gone = isinstance(answer, NotFound) and not may_come
+        if is_over or is_gone or clock() >= begun + settings.cancel_grace_s:
             return answer
         tries += 1
         chance = random.random()  # noqa: S311 - spreads requests, keeps no secret

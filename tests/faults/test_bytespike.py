@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ import pytest
 from tasks_bridge import JobState
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.gate import FAILURES
-from tests.faults.stage import PACE, Stage
+from tests.faults.stage import PACE, Stage, paused
 from tests.integration.lab import Lab, calls, eventually
 from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
@@ -268,3 +269,75 @@ class Elsewhere:
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+
+class Late(BaseHTTPRequestHandler):
+    """A service that takes in no submit before it is told to: until then there is no such task."""
+
+    takes = threading.Event()
+    status: str | None = None
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append(self.path.split("/")[3])
+        if self.asked[-1] == "submit":
+            self.takes.wait(60)
+            Late.status = Late.status or "pending"
+        elif self.asked[-1] == "cancel" and Late.status:
+            Late.status = "cancelled"
+        task = {"task_id": "task_1", "status": Late.status}
+        missing = {"error": {"code": "task_not_found", "message": "no such task"}}
+        answer = json.dumps(task if Late.status else missing).encode()
+        self.send_response(200 if Late.status else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    asked: list[str] = []  # noqa: RUF012 - one service, in one test
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing to say."""
+
+
+@pytest.fixture
+def late_url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Late) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Late.takes.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_a_task_that_comes_after_its_job_was_cancelled_is_cancelled_by_the_worker_that_stood_still(
+    server: EmbeddedRedis, late_url: str, directory: Path, reaper: Reaper
+):
+    """Its submit is on its way for longer than anybody thinks that one may be."""
+    redis_url = server.url.rpartition("/")[0] + "/5"
+    patience = {"TASKS_BRIDGE_SUBMIT_TIMEOUT_S": "60", "BYTESPIKE_BASE_URL": late_url}
+    haste = {"TASKS_BRIDGE_NOT_FOUND_GRACE_S": "1", "BYTESPIKE_BASE_URL": late_url}
+    with Stage(directory, reaper, redis_url) as stage, ExitStack() as stopped:
+        scene = stage.scene
+        first = stage.new_worker("--concurrency", "1", **patience)
+        first.ready()
+        result = scene.submit()
+        eventually(lambda: Late.asked == ["submit"], "the submit to be under way")
+        for pid in first.processes():
+            stopped.enter_context(paused(pid))
+        second = stage.new_worker("--concurrency", "1", **haste)
+        second.ready()
+        scene.job(result).cancel()
+        scene.wait_until(lambda: scene.job(result).status is JobState.CANCELLED, "the second worker to end the job")
+        asked = Late.asked.copy()
+        assert asked.count("cancel") > 1, "it should have asked again and again whether the task has come"
+
+        Late.takes.set()
+        eventually(lambda: Late.status, "the task to be made")
+        stopped.close()
+
+        eventually(lambda: Late.status == "cancelled", "the first worker to cancel the task that nobody waits for")
+        first.wait_for_log("came after the job's end")
+        scene.wait_for_end(result)
+        assert [call["error"] for call in scene.wait_for_calls("failed")] == ["JobCancelled"]

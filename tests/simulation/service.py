@@ -27,6 +27,7 @@ class Task:
     out_task_id: str
     body: bytes
     cancel: CancelPolicy
+    made_by: Request
     status: str = "pending"
     credits_used: float | None = None
 
@@ -68,7 +69,7 @@ class Service:
     def do(self, request: Request) -> RemoteTask | BridgeError:
         """Take a request in: what it does is done, whether or not anybody hears the answer."""
         if request.kind == "submit":
-            return self._submit(request.body)
+            return self._submit(request)
         task = next((task for task in self.tasks.values() if request.key in (task.task_id, task.out_task_id)), None)
         if task is None:
             return NotFound("no such task", 404, "task_not_found")
@@ -76,12 +77,12 @@ class Service:
             task.be_cancelled()
         return task.view()
 
-    def _submit(self, body: bytes) -> RemoteTask | BridgeError:
-        key = json.loads(body)["out_task_id"]
+    def _submit(self, request: Request) -> RemoteTask | BridgeError:
+        key = json.loads(request.body)["out_task_id"]
         task = self.tasks.get(key)
         if task is None:
-            task = self.tasks[key] = Task(f"task_{len(self.tasks) + 1}", key, body, self.cancel)
-        if task.body != body:
+            task = self.tasks[key] = Task(f"task_{len(self.tasks) + 1}", key, request.body, self.cancel, request)
+        if task.body != request.body:
             return Conflict("another request", 409, "duplicate_out_task_id")
         return task.view()
 
@@ -96,6 +97,8 @@ class Request:
     service: Service
     sender: Any
     reply: asyncio.Future[RemoteTask | BridgeError]
+    sent_at: float
+    """On the loop's clock."""
     answer: RemoteTask | BridgeError | None = None
 
     def __repr__(self) -> str:

@@ -116,6 +116,54 @@ def test_its_charge_is_told(world: World, late: Process, other: Process, caplog:
     assert f"credits_used={CHARGE}" in caplog.text
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_task_of_which_it_heard_nothing_is_cancelled_as_well(
+    world: World, late: Process, other: Process, is_late: bool
+) -> None:
+    """It goes on when its request has long timed out, and the answer is lost."""
+    job_id = end_without_it(world, late, other)
+    late.thaw()
+    submit = world.sent("submit")
+    if not is_late:
+        submit.arrive()
+    submit.fail(LOST)
+    world.next_request("cancel").reach()
+    if is_late:
+        submit.arrive()
+        world.next_request("cancel").reach()
+    world.settle()
+
+    assert world.remote(job_id).status == "cancelled"
+    assert not late.is_busy
+
+
+def test_a_submit_that_made_nothing_is_looked_for_as_long_as_it_may_take(
+    world: World, late: Process, other: Process
+) -> None:
+    job_id = end_without_it(world, late, other)
+    late.thaw()
+    world.sent("submit").fail(LOST)
+    world.next_request("cancel")
+    until = world.loop.time() + world.settings.submit_timeout_s
+    while world.loop.time() < until:
+        world.sent("cancel").reach()
+        world.next_request("cancel")
+    world.sent("cancel").reach()
+    world.settle()
+
+    assert not late.is_busy
+    assert job_id not in world.service.tasks
+
+
+def test_a_submit_that_was_refused_is_not_looked_for(world: World, late: Process, other: Process) -> None:
+    end_without_it(world, late, other)
+    late.thaw()
+    world.sent("submit").fail(InsufficientBalance("", 402, "insufficient_balance"))
+    world.settle()
+
+    assert not late.is_busy
+
+
 def test_an_end_that_is_about_to_be_written_when_it_looks_is_noticed(
     world: World, late: Process, other: Process
 ) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from pydantic import SecretStr
 
+import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of every app
 from tasks_bridge import Job, Settings
 from tasks_bridge.alarm import AlarmThread
 from tasks_bridge.attend import SETTLE_S
@@ -47,6 +48,8 @@ app.conf.task_default_queue = "simulation"
 revoke_durably(app)
 
 _lives_in: ContextVar[Process | None] = ContextVar("_lives_in", default=None)
+_numbers = count()
+"""Of the jobs of all worlds, which share a result backend; in order, so that a world is the same each time."""
 _ends: dict[str, list[str]] = {}
 """Of each job, which callbacks came: ``completed``, or the name of the error."""
 
@@ -91,6 +94,7 @@ class Process(Bridge):
             "store": world.store,
             "gate": OpenGate(world.settings),
             "budget": SimpleNamespace(is_on=False),
+            "learning": None,
         }
         vars(self).update(in_its_place)
         self.is_dead = False
@@ -100,7 +104,7 @@ class Process(Bridge):
         self._alarm = AlarmThread(self, 4)
         self._goes_on = asyncio.Event()
         self._goes_on.set()
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: list[asyncio.Task[Any]] = []
 
     def __repr__(self) -> str:
         return self.name
@@ -170,7 +174,8 @@ class Process(Bridge):
         if kind == self.freezes_before:
             self.freeze()
         await self._until_it_goes_on()
-        request = Request(kind, key, body, self.world.service, self, self.world.loop.create_future())
+        loop = self.world.loop
+        request = Request(kind, key, body, self.world.service, self, loop.create_future(), loop.time())
         self.world.requests.append(request)
         try:
             answer = await asyncio.wait_for(request.reply, timeout_s)
@@ -278,7 +283,7 @@ class World:
     def submit(self, *, deadline_s: float | None = None, **options: Any) -> str:
         """Call `generate`; returns the job's id."""
         register_bridge(self._caller)
-        job_id = uuid.uuid4().hex
+        job_id = f"job-{next(_numbers):06}"
         _ends[job_id] = []
         app.tasks[GENERATE].apply_async(
             (MODEL, {"prompt": "a fox"}),
@@ -330,22 +335,25 @@ class World:
 
     def mail(self) -> list[Message]:
         """The messages that wait, in order; the test takes from it what is to be taken, doubled or lost."""
+        new = []
         with app.connection_for_read() as connection:
             channel: Any = connection.default_channel
             for queue in ("simulation", self.settings.queue):
                 channel.queue_declare(queue)
                 while raw := channel.basic_get(queue, no_ack=True):
-                    self._sort_in(raw)
+                    new.append(self._read(raw))
+        for message in new:
+            if message.task == completed.name:
+                _ends[message.request["parent_id"]].append("completed")
+        # answers that come at once are written back in any order
+        self.messages += sorted((m for m in new if m.task != completed.name), key=lambda m: (m.task, str(m.args), m.id))
         return self.messages
 
-    def _sort_in(self, raw: Any) -> None:
+    def _read(self, raw: Any) -> Message:
         args, kwargs, embedded = raw.decode()
         headers = raw.headers
-        if headers["task"] == completed.name:
-            _ends[headers["parent_id"]].append("completed")
-            return
         request = {**headers, **embedded, "delivery_info": {}, "reply_to": None, "correlation_id": headers["id"]}
-        self.messages.append(Message(headers["task"], headers["id"], args, kwargs, request))
+        return Message(headers["task"], headers["id"], args, kwargs, request)
 
     def sent(self, kind: Kind | None = None) -> Request:
         """The newest request, which must be of *kind*."""
@@ -421,5 +429,5 @@ def _known_to_its_process(loop: Any, work: Any, **options: Any) -> asyncio.Task[
     task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
     process = _lives_in.get()
     if process is not None:
-        process.tasks.add(task)
+        process.tasks.append(task)
     return task

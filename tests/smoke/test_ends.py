@@ -57,15 +57,18 @@ def test_a_revoke_that_goes_only_to_the_workers_cancels_at_bytespike_too(scene: 
 
 @pytest.mark.workers(0)
 @REDIS_ONLY
-def test_a_job_cancelled_before_any_worker_is_up_is_never_submitted(scene: Scene):
-    result = scene.submit()
-    scene.job(result).cancel()
+def test_jobs_cancelled_or_revoked_before_any_worker_is_up_are_never_submitted(scene: Scene):
+    cancelled, revoked, terminated = results = [scene.submit() for _ in range(3)]
+    scene.job(cancelled).cancel()
+    revoked.revoke()
+    scene.app.control.revoke([terminated.id], terminate=True)
 
     scene.start_worker("--concurrency", "2")
 
-    scene.wait_for_end(result)
-    scene.wait_for_calls("failed")
-    assert scene.state(result) == "REVOKED"
+    scene.wait_for_end(*results)
+    failed = scene.wait_for_calls("failed", 3)
+    assert {call["job"]: call["error"] for call in failed} == {result.id: "JobCancelled" for result in results}
+    assert {scene.state(result) for result in results} == {"REVOKED"}
     assert scene.sandbox.tasks() == []
 
 

@@ -22,7 +22,7 @@ from celery.result import AsyncResult
 from pydantic import SecretStr
 from redis import Redis
 
-from tasks_bridge import Bridge, BridgeError, Client, Job, Settings
+from tasks_bridge import Bridge, BridgeError, Client, Job, JobCancelled, JobState, Settings
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.embedded import EmbeddedRedis, free_port
 from tasks_bridge.events import GENERATE, POLL
@@ -42,7 +42,7 @@ FOREVER = {"duration_s": 600, "estimate_s": 600}
 SCRIPTS: dict[str, dict[str, Any]] = {
     "completed": {"duration_s": 0.3, "estimate_s": 1},
     "failed": {"duration_s": 0.3, "outcome": "failed", "error_code": "internal_error", "error_message": "no"},
-    "pending": {"pending_s": 600, "estimate_s": 600},
+    "pending": {"pending_s": 600, "duration_s": 1200, "estimate_s": 600},
     "running": FOREVER,
     "revoked": FOREVER,
 }
@@ -187,6 +187,22 @@ def test_flower_shows_one_row_per_job_with_its_state_and_revokes_at_bytespike(st
     stage.expect(revoked="REVOKED", running="RUNNING")
     remote = [task["status"] for task in stage.sandbox.tasks() if task["out_task_id"] == ids["revoked"]]
     assert remote == ["cancelled"]
+
+
+def test_a_revoke_in_flower_while_no_worker_is_up_acts_when_one_comes(stage: Stage) -> None:
+    job = generate_now(stage, "running")
+    handle = Job(job.id, app=stage.bridge.app)
+    eventually(lambda: handle.status is JobState.RUNNING, expected="the job to run", show=stage.show)
+    stage.worker.stop(10)
+
+    stage.api.post(f"/api/task/revoke/{job.id}", params={"terminate": "true"}).raise_for_status()
+    assert handle.status is JobState.RUNNING
+    stage.worker.start()
+
+    with pytest.raises(JobCancelled):
+        job.get(timeout=30)
+    assert [task["status"] for task in stage.sandbox.tasks() if task["out_task_id"] == job.id] == ["cancelled"]
+    eventually(lambda: stage.rows()[job.id]["state"] == "REVOKED", expected="Flower to show it", show=stage.show)
 
 
 def contents(stage: Stage) -> dict[str, str]:
@@ -382,7 +398,7 @@ def test_a_message_that_is_not_json_is_refused_and_the_worker_goes_on(stage: Sta
     assert not trace.exists(), "expected nobody to unpickle what a stranger sent"
 
 
-def generate_now(stage: Stage) -> AsyncResult:
+def generate_now(stage: Stage, script: str = "completed") -> AsyncResult:
     generate: Any = stage.bridge.app.tasks[GENERATE]
-    job: AsyncResult = generate.apply_async((MODEL, {"prompt": PROMPT, "sandbox": SCRIPTS["completed"]}))
+    job: AsyncResult = generate.apply_async((MODEL, {"prompt": PROMPT, "sandbox": SCRIPTS[script]}))
     return job
