@@ -14,6 +14,7 @@ from random import random
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
+from amqp.exceptions import AMQPError
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
@@ -138,7 +139,7 @@ class AlarmThread(threading.Thread):
         try:
             wait_s = self._wake()
             self._warn_of_newer()
-        except (StoreError, OperationalError, redis.RedisError, OSError) as error:
+        except (StoreError, OperationalError, AMQPError, redis.RedisError, OSError) as error:
             if not self._in_trouble:
                 log.error("no job can be woken until this is over: %s", error)  # noqa: TRY400 - expected, no bug
             self._in_trouble = True

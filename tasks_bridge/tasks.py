@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from celery import Signature, Task, shared_task, states
 from celery.exceptions import Ignore
 from celery.utils import uuid
-from kombu.exceptions import OperationalError
 
 from tasks_bridge.attend import attend
 from tasks_bridge.bridge import bridge_of
@@ -162,8 +161,8 @@ class Generate(Task):
     def _publish(self, bridge: Bridge, job: Registration, producer: Any, *, add_to_parent: bool) -> AsyncResult[Any]:
         try:
             return publish_generate(bridge.app, job.job_id, job.record, add_to_parent=add_to_parent, producer=producer)
-        except OperationalError as error:
-            log.warning("job %s is registered, but the broker can't be reached yet: %s", job.job_id, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the caller must not start a second job for it
+            log.warning("job %s is registered; its message follows, for now the broker says: %s", job.job_id, error)
             return self.AsyncResult(job.job_id)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:

@@ -16,12 +16,14 @@ from pydantic import SecretStr
 from tasks_bridge import (
     InvalidRequest,
     JobConflict,
+    JobState,
     Settings,
     SettingsError,
     StoreError,
     generate,
     install,
 )
+from tasks_bridge.alarm import TROUBLE_WAIT_S, AlarmThread
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.sandbox import SandboxServer
@@ -190,6 +192,27 @@ def test_a_wrong_password_is_said_to_be_one(sandbox: SandboxServer) -> None:
             generate.delay(MODEL, PARAMS)
 
     assert "wr0ng-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("broker", ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def test_a_broker_that_refuses_the_password_delays_the_job_and_fails_no_call(
+    request: pytest.FixtureRequest,
+    redis_url: str,
+    sandbox: SandboxServer,
+    broker: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scheme, _, address = str(request.getfixturevalue(f"{broker}_url")).partition("://")
+    lab = Lab(redis_url, sandbox, messages_at=f"{scheme}://guest:hush@{address.rpartition('@')[2]}")
+    with lab.current():
+        result = generate.delay(MODEL, PARAMS)
+
+        assert lab.job(result).status is JobState.QUEUED
+        assert "its message follows" in caplog.text
+        assert AlarmThread(lab.bridge, 1)._turn() == TROUBLE_WAIT_S
+        assert "no job can be woken until this is over" in caplog.text
+        assert "hush" not in caplog.text
+        assert "Traceback" not in caplog.text
 
 
 def test_a_url_of_something_else_is_a_wrong_setting() -> None:
