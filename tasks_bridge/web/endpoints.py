@@ -99,9 +99,16 @@ class Endpoints:
         SettingsError: From every method, if there is no secret key, or `install` was not called.
     """
 
-    def __init__(self, app: Celery | None = None) -> None:
-        """Serve the jobs of *app*, by default the current one."""
+    def __init__(self, app: Celery | None = None, recall: Callable[[str], Entry | None] | None = None) -> None:
+        """
+        Serve the jobs of *app*, by default the current one.
+
+        Args:
+            app: The Celery app.
+            recall: What the application itself still knows of a job that the store has forgotten, or doesn't have yet.
+        """
         self._app = app
+        self._recall = recall
 
     # -- by token: whoever has the link -------------------------------------------------------------------------------
 
@@ -109,13 +116,13 @@ class Endpoints:
     def status(self, token: str, request: Request) -> Answer:
         """The job's document."""
         access = check_token(token, app=self._app)
-        return self._show(access.job_id, request, _links(token, request, may_cancel=access.may_cancel))
+        return self._show(access.job_id, request, self._links(token, request, may_cancel=access.may_cancel))
 
     @_answering
     def events(self, token: str, request: Request) -> Answer | Stream:
         """The job's documents as they change."""
         access = check_token(token, app=self._app)
-        return self._stream(access.job_id, request, _links(token, request, may_cancel=access.may_cancel))
+        return self._stream(access.job_id, request, self._links(token, request, may_cancel=access.may_cancel))
 
     @_answering
     def cancel(self, token: str, request: Request) -> Answer:
@@ -128,7 +135,7 @@ class Endpoints:
         state = self._bridge.store.request_cancel(access.job_id, "cancelled on a web page")
         entry = self._entry(access.job_id)
         is_late = state is not None and state.is_terminal
-        content = {**self._document(entry), **_links(token, request, may_cancel=True)}
+        content = {**self._document(entry), **self._links(token, request, may_cancel=True)}
         return json_answer(HTTPStatus.OK if is_late else HTTPStatus.ACCEPTED, content)
 
     @_answering
@@ -175,12 +182,22 @@ class Endpoints:
 
     def _entry(self, job_id: str) -> Entry:
         entry = self._bridge.store.get([job_id])[0]
+        if entry is None and self._recall is not None:
+            entry = self._recall(job_id)
         if entry is None:
             raise JobNotFound(job_id)
         return entry
 
     def _document(self, entry: Entry) -> dict[str, Any]:
         return document(entry, show_credits=self._bridge.settings.show_credits)
+
+    def _can_stream(self, request: Request) -> bool:
+        return request.can_stream and self._bridge.settings.stream_limit > 0
+
+    def _links(self, token: str, request: Request, *, may_cancel: bool) -> dict[str, str]:
+        """Relative to the document's own URL, which a proxy may have changed on its way here."""
+        found = {"events_url": f"{token}/events"} if self._can_stream(request) else {}
+        return {**found, "cancel_url": f"{token}/cancel"} if may_cancel else found
 
     def _show(self, job_id: str, request: Request, links: Mapping[str, str]) -> Answer:
         if refused := wrong_method(request, *_GET):
@@ -196,7 +213,7 @@ class Endpoints:
         version = version_of(body)
         if entry.state.is_terminal and request.last_event_id == version:
             return empty()  # which tells an EventSource to come back no more
-        if not request.can_stream:
+        if not self._can_stream(request):
             return _one_event(content, version, body, request)
         hub = hub_of(self._bridge)
         if hub.is_full:
@@ -217,12 +234,6 @@ def _one_event(content: Mapping[str, Any], version: str, body: bytes, request: R
     pause = events.retry((content["poll_s"] or 0) * 1000 or events.RECONNECT_MS)
     news = b"" if request.last_event_id == version else events.event(version, body)
     return Answer(HTTPStatus.OK, events.HEADERS, pause + news)
-
-
-def _links(token: str, request: Request, *, may_cancel: bool) -> dict[str, str]:
-    """Relative to the document's own URL, which a proxy may have changed on its way here."""
-    found = {"events_url": f"{token}/events"} if request.can_stream else {}
-    return {**found, "cancel_url": f"{token}/cancel"} if may_cancel else found
 
 
 def _unavailable(message: str) -> Answer:

@@ -13,6 +13,7 @@ import pytest
 
 from tasks_bridge import JobState
 from tasks_bridge.callbacks import callback_url
+from tasks_bridge.record import RecordedError
 from tests.django.conftest import served
 from tests.smoke.processes import eventually
 
@@ -71,6 +72,19 @@ def test_a_link_shows_its_job_to_whoever_has_it_and_cancels_it_if_it_may(shop: A
     assert (cancelled.status_code, cancelled.json()["is_cancelling"]) == (202, True)
     for forged in (path[:-1], path.replace(row.job_id, "another"), f"{PREFIX}/jobs/x", f"{PREFIX}/jobs/%00%ff"):
         assert client.get(forged).status_code == 404
+
+
+def test_a_page_about_a_row_works_as_long_as_the_row_is_there(shop: Any, client: Any) -> None:
+    done, broke, waiting = shop.row(), shop.row(), shop.row()
+    shop.record_change(shop.change(done.job_id, JobState.COMPLETED, output=shop.OUTPUT))
+    error = RecordedError(name="InsufficientBalance", args=["empty", 402, "insufficient_balance", None])
+    shop.record_change(shop.change(broke.job_id, JobState.FAILED, error=error))
+    assert shop.store().get([row.job_id for row in (done, broke, waiting)]) == [None] * 3
+
+    assert client.get(done.job_status_url()).json()["outputs"] == shop.OUTPUT
+    assert client.get(broke.job_status_url()).json()["error"]["code"] == "failed"
+    assert client.get(waiting.job_status_url()).json()["state"] == "QUEUED"
+    assert client.post(done.job_status_url(may_cancel=True) + "/cancel").json()["is_over"]
 
 
 def test_a_callback_needs_its_token_and_nothing_else(shop: Any, client: Any) -> None:
@@ -147,8 +161,8 @@ def run(test: Callable[[httpx.AsyncClient], Awaitable[None]], port: int) -> None
 class Viewer:
     """One open stream."""
 
-    def __init__(self, client: httpx.AsyncClient, path: str) -> None:
-        self._opened = client.stream("GET", f"{path}/events")
+    def __init__(self, client: httpx.AsyncClient, path: str, **headers: str) -> None:
+        self._opened = client.stream("GET", path, headers=headers)
         self._rest = b""
 
     async def open(self) -> None:
@@ -174,7 +188,7 @@ def test_a_stream_goes_through_django_and_its_middleware_to_the_end_of_the_job(
 
     async def watch(client: httpx.AsyncClient) -> None:
         assert (await client.get(path)).json()["events_url"].endswith("/events")
-        viewer = Viewer(client, path)
+        viewer = Viewer(client, f"{path}/events")
         await viewer.open()
         seen = [await viewer.document()]
         while not seen[-1]["is_over"]:
@@ -194,7 +208,7 @@ def test_hundreds_of_viewers_pin_no_thread_of_django_and_leave_nothing_behind(sh
     hub = hub_of(bridge_of())
 
     async def watch(client: httpx.AsyncClient) -> None:
-        viewers = [Viewer(client, rows[number % 2].job_status_url()) for number in range(VIEWERS)]
+        viewers = [Viewer(client, rows[number % 2].job_status_url() + "/events") for number in range(VIEWERS)]
         for viewer in viewers:
             await viewer.open()
         states = {(await viewer.document())["state"] for viewer in viewers}
@@ -211,14 +225,18 @@ def test_hundreds_of_viewers_pin_no_thread_of_django_and_leave_nothing_behind(sh
 
 
 def test_a_stream_of_a_view_of_the_project_is_one_too(shop: Any, port: int, staff: Any) -> None:
-    row = shop.row()
-    session = {"Cookie": f"sessionid={staff.cookies['sessionid'].value}"}
+    row = shop.started(countdown=600)
+    session = f"sessionid={staff.cookies['sessionid'].value}"
 
     async def watch(client: httpx.AsyncClient) -> None:
         for path in (f"/renders/{row.pk}/events", f"/renders/{row.pk}/events/async"):
-            assert (await client.get(path, headers=session)).status_code == 404, "expected no stream of an unknown job"
+            viewer = Viewer(client, path, Cookie=session)
+            await viewer.open()
+            assert (viewer.answer.status_code, (await viewer.document())["state"]) == (200, "QUEUED")
+            await viewer.close()
 
     run(watch, port)
+    row.job.cancel()
 
 
 # -- admin ------------------------------------------------------------------------------------------------------------

@@ -196,6 +196,15 @@ def test_a_callback_makes_its_job_due_whatever_it_says(web: Lab, page: Page) -> 
     assert due_in_s() < 1
 
 
+def test_where_no_streams_are_wanted_every_page_polls(web: Lab, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = started(web)
+    token = status_token(job_id, app=web.app)
+    monkeypatch.setattr(web.bridge, "settings", web.settings.model_copy(update={"stream_limit": 0}))
+
+    assert "events_url" not in read(page.status(token, can_stream=True))
+    assert page.events(token, can_stream=True).body.startswith(b"retry: 2000\n\nid: ")
+
+
 def test_a_server_without_redis_says_so_and_when_to_come_back(sandbox: SandboxServer) -> None:
     lab = Lab("redis://127.0.0.1:1/0", sandbox, secret_key=SECRET)
     page = Page(lab)

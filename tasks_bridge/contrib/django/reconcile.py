@@ -110,7 +110,7 @@ def _recover(service: _Service, row: RemoteJobModel, *, is_dry: bool, fail_lost:
         remote = service.task(job_id, row.job_key or DEFAULT_KEY)
         state = JobState.FAILED if remote is None else advance(JobState(row.job_state), remote.status)
         if remote is None:
-            return _lost(row, is_dry=is_dry, fail_lost=fail_lost)
+            return _lost(row, service.remembered_s, is_dry=is_dry, fail_lost=fail_lost)
         request = row.job_request()
         if not state.is_terminal and request is not None and not is_dry:
             # the same request under the same id is the same task: so the workers follow it again
@@ -122,10 +122,12 @@ def _recover(service: _Service, row: RemoteJobModel, *, is_dry: bool, fail_lost:
     return Finding(row, Verdict.RECOVERED, f"{row.job_state} -> {state}")
 
 
-def _lost(row: RemoteJobModel, *, is_dry: bool, fail_lost: bool) -> Finding:
+def _lost(row: RemoteJobModel, remembered_s: float, *, is_dry: bool, fail_lost: bool) -> Finding:
     request = row.job_request()
-    # one that ByteSpike had accepted and has forgotten was paid for: it is not started again
-    if row.job_state == JobState.QUEUED and request is not None:
+    # One that was accepted may have been paid for, and is not started again. Nor is one that may have run to its end
+    # and been forgotten since, unheard of here: for as long as Redis remembers its like, it has not.
+    age_s = (timezone.now() - row.job_changed_at).total_seconds()
+    if row.job_state == JobState.QUEUED and request is not None and age_s < remembered_s:
         if not is_dry:
             generate.apply_async(request, {"key": row.job_key or None}, task_id=row.job_id)
         return Finding(row, Verdict.STARTED, f"it was never submitted: {row.job_id}")
@@ -155,6 +157,11 @@ class _Service:
         self._settings = bridge.settings
         self._stack = stack
         self._clients: dict[str, Client] = {}
+
+    @property
+    def remembered_s(self) -> float:
+        """How long Redis knows a job at least, counted from its start."""
+        return self._settings.result_ttl_s
 
     def task(self, job_id: str, key: str) -> RemoteTask | None:
         """

@@ -15,6 +15,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
+from tasks_bridge.contrib.django.recall import entry_of_row
 from tasks_bridge.contrib.django.unpinned import unpinned
 from tasks_bridge.web.answers import Answer, Request, Stream
 from tasks_bridge.web.endpoints import Endpoints
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-_endpoints = Endpoints()
+_endpoints = Endpoints(recall=entry_of_row)
 
 
 def _open(view: Callable[[HttpRequest, str], HttpResponseBase]) -> Callable[[HttpRequest, str], HttpResponseBase]:
