@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,6 +283,14 @@ def test_the_project_s_own_check_passes_and_a_wrong_setting_fails_it(
     assert "tasks_bridge.E001" in bad.logs()
     assert "did you mean TASKS_BRIDGE_POLL_MIN_S" in bad.logs()
     assert "Traceback" not in bad.logs()
+
+
+def test_every_check_is_on_the_page_and_no_other() -> None:
+    root = Path(__file__).parents[2]
+    told = (root / "tasks_bridge/contrib/django/checks.py").read_text()
+    page = (root / "docs/django.md").read_text()
+
+    assert re.findall(r"`tasks_bridge\.([EW]\d+)`", page) == sorted(re.findall(r'"tasks_bridge\.([EW]\d+)"', told))
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,3 +141,10 @@ def test_a_browser_gets_the_document_once_and_is_told_when_it_has_it_already() -
 
 def test_what_a_page_gets_is_one_line() -> None:
     assert b"\n" not in encode({"text": "two\nlines\r\n\u2028"})
+
+
+def test_every_member_of_the_document_is_on_its_page() -> None:
+    page = (Path(__file__).parents[3] / "docs/live.md").read_text()
+    members = document(entry(JobState.QUEUED), show_credits=True)
+
+    assert {name for name in members if f"`{name}`" not in page} == {"id"}
