@@ -19,6 +19,7 @@ from celery import bootsteps
 from kombu.exceptions import OperationalError
 
 from tasks_bridge.bridge import bridge_of
+from tasks_bridge.client import preload
 from tasks_bridge.errors import BridgeError, StoreError
 from tasks_bridge.publish import generate_queue, publish_generate, publish_poll
 
@@ -63,10 +64,7 @@ class Alarm(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Consumer, **options: Any) -> None:
         super().__init__(consumer, **options)
-        # The API's client imports it with its first request. Before the worker forks: its processes share the 9 MB
-        # then, and no first request holds up an event loop that has leases to renew.
-        import httpx_aiohttp  # noqa: F401, PLC0415
-
+        preload()
         self._thread: AlarmThread | None = None
         settings = bridge_of(consumer.app).settings
         if settings.alarm:
