@@ -85,6 +85,11 @@ def test_progress_is_nine_tenths_at_the_estimate() -> None:
     assert progress(100, 100) == pytest.approx(0.9)
 
 
+def test_past_the_estimate_progress_creeps_on_without_a_jump() -> None:
+    assert progress(100.001, 100) == pytest.approx(0.9, abs=1e-4)
+    assert 0.9 < progress(110, 100) < progress(150, 100) < progress(1000, 100) < 0.99
+
+
 def test_what_is_left_is_the_rest_of_the_estimate_then_a_tenth_of_the_time_taken() -> None:
     assert eta_s(0, 60) == 60
     assert eta_s(40, 60) == 20
