@@ -25,6 +25,7 @@ from celery.canvas import Signature
 
 from tasks_bridge import JobState, alarm, attend, client, tasks, wire
 from tasks_bridge.bridge import bridge_of
+from tasks_bridge.budget import Budget
 from tasks_bridge.client import AsyncClient
 from tasks_bridge.events import GENERATE
 from tasks_bridge.record import OPEN_STATES
@@ -148,10 +149,19 @@ OF_CHORD: Final = (
 )
 """Behind the result; all but the first in the worker that counts the last part. The last: if a part has failed."""
 
+OF_BUDGET: Final = (
+    Step("reserved", "after", Budget, "reserve"),
+    Step("price booked", "after", Budget, "adjust"),
+    Step("settled", "after", Budget, "settle"),
+)
+"""Before the submit, between its response and the record, and before the job is off the schedule."""
+
+ALL_STEPS: Final = (*STEPS, *OF_FAILURE, *OF_CHORD, *OF_BUDGET)
+
 
 def named(*names: str) -> tuple[Step, ...]:
     """The steps of these names, in their order."""
-    return tuple(step for step in (*STEPS, *OF_FAILURE, *OF_CHORD) if step.name in names)
+    return tuple(step for step in ALL_STEPS if step.name in names)
 
 
 def arm(app: Celery, step: Step, *, whom: str = "group") -> None:
@@ -161,9 +171,8 @@ def arm(app: Celery, step: Step, *, whom: str = "group") -> None:
 
 def instrument(app: Celery) -> None:
     """Watch the steps in this process, and in those that it forks."""
-    steps = (*STEPS, *OF_FAILURE, *OF_CHORD)
-    for owner, function in {(step.owner, step.function): None for step in steps}:
-        here = [step for step in steps if (step.owner, step.function) == (owner, function)]
+    for owner, function in {(step.owner, step.function): None for step in ALL_STEPS}:
+        here = [step for step in ALL_STEPS if (step.owner, step.function) == (owner, function)]
         setattr(owner, function, watched(app, getattr(owner, function), here))
 
 

@@ -10,11 +10,14 @@ from tests.smoke import smoke_app
 from tests.smoke.scene import MODEL
 
 DURATION_S = 0.3
+CANCEL_CREDITS = 0.25
 
 
 def params(outcome: str = "completed") -> dict[str, object]:
     """Of a job that takes `DURATION_S`; one that hangs completes when it is cancelled."""
     script = {"duration_s": DURATION_S, "estimate_s": 1, "outcome": outcome, "cancel": "completes"}
+    if outcome == "cancelled":
+        script |= {"outcome": "hang", "pending_s": 0, "cancel": "billed", "cancel_credits": CANCEL_CREDITS}
     return {"prompt": "a fox", "sandbox": script}
 
 

@@ -12,18 +12,18 @@ import signal
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from celery import chain, chord
 
-from tasks_bridge import Client, JobState, generate
+from tasks_bridge import Client, Job, JobState, generate
 from tasks_bridge.embedded import EmbeddedRedis
 from tests.faults import crash
 from tests.faults.crash import Step
-from tests.faults.crash_caller import DURATION_S, params, start
+from tests.faults.crash_caller import CANCEL_CREDITS, DURATION_S, params, start
 from tests.faults.stage import API_KEY, Stage
 from tests.smoke import smoke_app
 from tests.smoke.nodes import RabbitMQServer, WorkerNode
@@ -100,6 +100,7 @@ class Trial:
         self._notices.psubscribe(self.scene.bridge.store.channel("*"))
         assert self._notices.get_message(timeout=10), "the subscription should have been confirmed"
         self._died_at = 0.0
+        self._used_before = self.scene.bridge.budget.books().used
 
     def call(self, job_id: str) -> None:
         """Start a job from a process that does nothing else, and wait until that has died."""
@@ -140,6 +141,15 @@ class Trial:
         assert ends == sorted(job_ids), f"expected one terminal transition each, got {seen}\n{self.scene.show()}"
         tasks = self.scene.sandbox.tasks()
         assert sorted(task["out_task_id"] for task in tasks) == sorted(job_ids), "expected one remote task each"
+        self._assert_books_balance(task["task_id"] for task in tasks)
+
+    def _assert_books_balance(self, task_ids: Iterable[str]) -> None:
+        books = self.scene.bridge.budget.books()
+        with Client(API_KEY, self.scene.sandbox.url) as client:
+            charged = sum(client.query(task_id).credits_used or 0.0 for task_id in task_ids)
+
+        assert books.used - self._used_before == pytest.approx(charged), "expected to be booked what was charged"
+        assert books.reserved == 0, "expected nothing to stay reserved"
 
     def _read_notices(self) -> Iterator[dict[str, Any]]:
         last = self.scene.bridge.store.channel("end-of-test")
@@ -177,7 +187,7 @@ def stage(
     request: pytest.FixtureRequest, broker: str, server: EmbeddedRedis, directory: Path, reaper: Reaper
 ) -> Iterator[Stage]:
     pace: dict[str, Any] = {"lease_s": LEASE_S, "tick_s": TICK_S, "result_ttl_s": 20}
-    pace |= {"poll_min_s": COUNTDOWN_S, "poll_max_s": COUNTDOWN_S}
+    pace |= {"poll_min_s": COUNTDOWN_S, "poll_max_s": COUNTDOWN_S, "spend_limit": 1000, "spend_period_s": 1e9}
     if broker == "redis":
         with Stage(directory, reaper, server.url, **pace) as stage:
             yield stage
@@ -255,6 +265,37 @@ def test_a_job_completes_once_and_in_time_whatever_step_its_worker_is_killed_at(
     assert_called(calls, step, "", "once")
     assert step not in CALLED_BEFORE or len(calls) == 2, f"expected no double, got {calls}"
     trial.assert_in_time(calls, measured["", step])
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@each(crash.OF_BUDGET)
+def test_the_books_balance_whatever_step_of_theirs_a_worker_is_killed_at(trial: Trial, step: Step, measured: Measured):
+    job_id = uuid.uuid4().hex
+    crash.arm(trial.scene.app, step)
+
+    start(job_id, "completed")
+    trial.see_worker_die()
+
+    trial.assert_ended_once(job_id)
+    trial.assert_in_time(trial.scene.calls("completed"), measured["", step])
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@each(crash.named("terminal recorded", "settled"))
+def test_the_books_have_what_a_cancelled_job_is_charged_whatever_step_its_worker_is_killed_at(trial: Trial, step: Step):
+    job_id = uuid.uuid4().hex
+    start(job_id, "cancelled")
+    job = Job(job_id, app=trial.scene.app)
+    trial.scene.wait_until(lambda: job.status is JobState.RUNNING, "the job to run")
+    crash.arm(trial.scene.app, step)
+
+    job.cancel()
+    trial.see_worker_die()
+
+    trial.assert_ended_once(job_id)
+    assert job.status is JobState.CANCELLED
+    assert job.remote is not None
+    assert job.remote.credits_used == CANCEL_CREDITS
 
 
 @each(OF_FAILURE)
