@@ -274,10 +274,12 @@ async def _settle(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 async def _report_health(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
-    answers = [outcome.answer for outcome in outcomes if outcome.answer is not None]
-    bad = sum(steps.is_outage(answer) for answer in answers)
+    asked = [(outcome.lease.now, steps.is_outage(outcome.answer)) for outcome in outcomes if outcome.answer is not None]
+    good = [at for at, is_outage in asked if not is_outage]
+    bad = len(asked) - len(good)
     if bad or bridge.gate.expects_news:
-        await bridge.reactor.blocking(partial(bridge.gate.report, good=len(answers) - bad, bad=bad))
+        report = partial(bridge.gate.report, good=len(good), bad=bad, asked_at=max(good, default=None))
+        await bridge.reactor.blocking(report)
 
 
 def _write_back(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:

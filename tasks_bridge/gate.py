@@ -2,8 +2,8 @@
 What all workers together may send to ByteSpike: a circuit breaker, and a cap on submits at a time.
 
 While the API is down, requests would fail by the thousand and tell nothing. After a few failures in a row, by whichever
-worker, the circuit opens: one request at a time goes through as a probe, at intervals that double, and the other jobs
-wait. The first good answer closes it. Jobs never fail by it.
+worker, the circuit opens: single requests go through as probes, at intervals that double, and the other jobs wait. The
+first good answer closes it. Jobs never fail by it.
 
 Source: M. Nygard, "Release It!" (2007), chapter 5, Circuit Breaker.
 """
@@ -59,21 +59,26 @@ class Gate:
         Raises:
             StoreError: Redis can't be reached.
         """
-        admitted, wait_s, failures = self._run("admit", requests)
+        admitted, wait_s, failures = self._run("admit", requests, self._settings.breaker_max_s)
         self.expects_news = int(failures) > 0
         return Admission(int(admitted), float(wait_s))
 
-    def report(self, *, good: int, bad: int) -> None:
+    def report(self, *, good: int, bad: int, asked_at: float | None = None) -> None:
         """
         Tell how many requests were answered, and how many were not (no answer, or a 5xx).
+
+        Args:
+            good: The number of answers that tell of no outage.
+            bad: The number of others.
+            asked_at: When the last of the good ones was asked for, on the store's clock; None for just now.
 
         Raises:
             StoreError: Redis can't be reached.
         """
-        settings = self._settings
-        change = self._run("report", good, bad, FAILURES, settings.retry_min_s, settings.breaker_max_s)
+        since = "" if asked_at is None else asked_at
+        change = self._run("report", good, bad, FAILURES, self._settings.retry_min_s, since)
         if change == b"opened":
-            log.error("ByteSpike does not answer: requests are held back to one probe at a time, jobs wait")
+            log.error("ByteSpike does not answer: requests are held back but for a probe now and then, jobs wait")
         elif change == b"closed":
             log.warning("ByteSpike answers again: jobs go on")
 

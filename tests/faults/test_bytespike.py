@@ -7,8 +7,6 @@ The jobs of the tables run side by side: most of their time is waiting.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.gate import FAILURES
 from tests.faults.stage import PACE, Stage, paused
 from tests.integration.lab import Lab, calls, eventually
+from tests.smoke.nodes import WorkerNode
 from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
@@ -103,11 +102,64 @@ def server(bare_environment: None, directory: Path) -> Iterator[EmbeddedRedis]:
 @pytest.fixture(scope="module")
 def stage(server: EmbeddedRedis, directory: Path, reaper: Reaper) -> Iterator[Stage]:
     with Stage(directory, reaper, server.url, not_found_grace_s=5, rate_limit_max_s=2) as stage:
-        started = [stage.new_worker("--concurrency", "2") for _ in range(2)]
-        for worker in started:
-            worker.ready()
-        stage.scene.workers += started
+        hire(stage, 1)
         yield stage
+
+
+def hire(stage: Stage, count: int) -> None:
+    """Have *count* workers at work."""
+    hired = [stage.new_worker("--concurrency", "2") for _ in range(count - len(stage.scene.workers))]
+    for worker in hired:
+        worker.ready()
+    stage.scene.workers += hired
+
+
+BREAKER = "{tasks-bridge}:gate:breaker"
+SETTLE_S = 0.5
+WATCH_S = 2.5
+
+
+def asked(scene: Scene) -> int:
+    """How many requests the service has had so far."""
+    return sum(scene.sandbox.stats()["requests"].values())
+
+
+def wait_until_asked(scene: Scene, times: int) -> None:
+    scene.wait_until(lambda: asked(scene) >= times, "the jobs to go on")
+
+
+def test_one_two_and_four_workers_ask_a_closed_service_alike_about_once_per_probe_interval(scene: Scene, stage: Stage):
+    """Whatever closes it: 100 jobs wait, each due once a second, and wait on."""
+    script = {"duration_s": 3600, "pending_s": 0, "estimate_s": 6}
+    results = [scene.submit(script, link=[], link_error=[]) for _ in range(100)]
+    scene.wait_for_request("submit", len(results))
+    for count, kind in ((1, "refused"), (2, "status"), (4, "hang")):
+        hire(stage, count)
+        scene.sandbox.fail(kind, for_s=60, status=503)
+        before, begun = asked(scene), time.monotonic()
+        scene.wait_until(lambda: scene.redis.hexists(BREAKER, "probe_at"), "the circuit to open")
+        time.sleep(SETTLE_S)  # what was admitted before is sent
+        opened, opened_s = asked(scene), time.monotonic() - begun
+        time.sleep(WATCH_S)
+        probes = asked(scene) - opened
+
+        told = f"{count} workers, {kind}: {opened - before} requests in {opened_s:.1f} s, then {probes} in {WATCH_S} s"
+        print(told)  # noqa: T201 - the figures for the documentation
+        assert 1 <= probes <= WATCH_S / PACE["breaker_max_s"] + 2, f"expected about one a second: {told}"
+        # of each job about one request, for more was not under way when five had failed; and the first probes
+        assert opened - before <= len(results) + 2 * FAILURES, told
+        scene.sandbox.heal()
+        wait_until_asked(scene, asked(scene) + 50)
+
+    assert {scene.state(result) for result in results} == {"RUNNING"}, "no job should have ended by it"
+    for result in results:
+        scene.job(result).cancel()
+    scene.wait_for_end(*results)
+    assert len(scene.sandbox.tasks()) == len(results)
+    assert scene.sandbox.stats()["duplicate_submits"] == 0
+    for worker in scene.workers[2:]:
+        worker.kill()
+    del scene.workers[2:]
 
 
 def test_every_documented_error_and_every_bad_answer_to_a_query_or_a_submit_delays_its_job_and_no_more(scene: Scene):
@@ -139,57 +191,27 @@ def test_every_refusal_of_a_submit_ends_its_job_with_that_error_and_nothing_is_m
     assert scene.sandbox.tasks() == []
 
 
-def test_a_service_that_is_down_for_a_while_delays_jobs_and_loses_none(scene: Scene):
-    running = [scene.submit({"duration_s": 0.5 + 0.1 * number}) for number in range(6)]
-    scene.wait_for_request("submit", 3)
-    scene.sandbox.fail("down", for_s=4)
-    waiting = [scene.submit({"duration_s": 0.5}) for _ in range(6)]
-
-    scene.assert_completed_once(*running, *waiting)
-    assert max(task["submits"] for task in scene.sandbox.tasks()) <= 2
-
-
-def test_two_workers_with_200_waiting_jobs_ask_a_closed_service_about_once_per_probe_interval(scene: Scene):
-    results = [scene.submit({"duration_s": 1}, link=[], link_error=[]) for _ in range(200)]
-    scene.wait_for_request("submit", 200)
-    outage_s = 7.0
-    scene.sandbox.fail("status", status=503, for_s=outage_s)
-    begun = time.monotonic()
-    hits = []
-
-    while time.monotonic() < begun + outage_s - 0.5:
-        hits.append((time.monotonic() - begun, sum(scene.sandbox.stats()["requests"].values())))
-        time.sleep(0.1)
-
-    settled = [(at, count) for at, count in hits if at > 3]
-    seconds = settled[-1][0] - settled[0][0]
-    probes = settled[-1][1] - settled[0][1]
-    at_once = next(count for at, count in hits if at > 2) - hits[0][1]
-    assert 1 <= probes <= seconds / PACE["breaker_max_s"] + 2, f"expected about a probe a second, got {hits}"
-    assert at_once <= FAILURES + 2 * 100 + 4, f"what is on its way when the circuit opens is bounded: {hits}"
-    scene.wait_for_end(*results)
-    assert {scene.state(result) for result in results} == {"SUCCESS"}
-    assert len(scene.sandbox.tasks()) == 200
-    assert scene.sandbox.stats()["duplicate_submits"] == 0
-
-
 def test_an_answer_that_comes_after_another_worker_has_seen_the_end_changes_nothing(scene: Scene, stage: Stage):
     """A worker stands still with its query under way, another takes over, and then the first goes on."""
     slow = {"on": "query", "kind": "slow", "delay_s": 0.9}
-    result = scene.submit({"duration_s": 1.2, "pending_s": 0, "faults": [slow]})
-    scene.wait_for_request("query")
-    pids = stage.workers[0].processes()
-    other = stage.workers[1]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        scene.wait_until(lambda: scene.state(result) == "SUCCESS", f"{other.name()} to end the job alone")
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+    late = scene.start_worker("--concurrency", "1", TASKS_BRIDGE_QUERY_TIMEOUT_S="30")
+    with ExitStack() as stalled:
+        with ExitStack() as others:
+            stop(others, *scene.workers[:-1])
+            result = scene.submit({"duration_s": 1.2, "pending_s": 0, "faults": [slow]})
+            scene.wait_for_request("query")
+            stop(stalled, late)
+        scene.wait_until(lambda: scene.state(result) == "SUCCESS", "the other workers to end the job alone")
 
-    scene.wait_for_log(f"job {result.id}: lease lost, answer ignored")
+    scene.wait_until(lambda: f"job {result.id}: lease lost, answer ignored" in late.logs(), "its answer, refused")
     scene.assert_completed_once(result)
+
+
+def stop(until: ExitStack, *workers: WorkerNode) -> None:
+    """Have *workers* stand still until *until* is closed."""
+    for worker in workers:
+        for pid in worker.processes():
+            until.enter_context(paused(pid))
 
 
 ANOTHERS = "another's"

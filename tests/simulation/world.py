@@ -227,7 +227,7 @@ class OpenGate(Gate):
     def admit(self, requests: int) -> Admission:
         return Admission(requests, 0.0)
 
-    def report(self, *, good: int, bad: int) -> None:
+    def report(self, *, good: int, bad: int, asked_at: float | None = None) -> None:
         """Nobody counts."""
 
 
