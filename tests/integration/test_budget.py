@@ -6,14 +6,12 @@ books that are the sandbox's.
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -506,41 +504,6 @@ def test_threads_that_reserve_at_once_never_overshoot(books):
     assert all(workers[0].read(f"label-{n}")[1] <= 4 for n in range(4))
 
 
-_RESERVING = """
-import sys
-from tests.integration.test_budget import Books
-url, namespace, first = sys.argv[1:]
-worker = Books(url, namespace)
-print("ready", flush=True)
-sys.stdin.readline()
-print(sum(worker.reserve(f"job-{first}-{n}", max_credits=0.3) is True for n in range(40)))
-"""
-
-
-def test_processes_that_reserve_at_once_never_overshoot(redis_url, namespace):
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _RESERVING, redis_url, namespace, str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        for number in range(3)
-    ]
-    for worker in workers:
-        assert worker.stdout
-        assert worker.stdout.readline() == "ready\n"
-    for worker in workers:
-        assert worker.stdin
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    granted = sum(int(worker.communicate(timeout=60)[0]) for worker in workers)
-
-    assert granted == 33, "33 times 0.3 credits is all that fits into 10"
-    assert Books(redis_url, namespace).read() == pytest.approx((0, 9.9))
-
-
 class Model:
     """The same books as simple as can be, in cents: jobs 0 to 2 have label a, 3 to 5 have b."""
 
@@ -807,6 +770,79 @@ def test_a_waiting_job_goes_on_in_the_next_period(redis_url, sandbox):
         assert len(periods) == 2
 
 
+def test_jobs_under_way_when_a_period_ends_leave_the_next_one_its_whole_budget(redis_url, sandbox):
+    with guarded(redis_url, sandbox, spend_limit=2.0, spend_period_s=3.0) as lab:
+        begins_at = spending().ends_at
+        eventually(lambda: spending().starts_at == begins_at, "a new period")
+        first = start(lab, {"duration_s": 4, "pending_s": 0, "credits": 1.4, "estimated_credits": 1.5}, label="a")
+        eventually(lambda: spending("a") == replace(spending("a"), starts_at=begins_at, reserved=1.5), "it to reserve")
+
+        eventually(lambda: spending().starts_at > begins_at, "the next period")
+        assert state_of(first) == "RUNNING"
+        second = start(lab, {"duration_s": 0.2, "credits": 1.6}, max_credits=1.6, label="a")
+        for result in (second, first):
+            assert lab.ended(result).state is JobState.COMPLETED
+
+        client: Any = lab.bridge.store.client
+        entries = [lab.bridge.store.key("spend", f"job:{result.id}") for result in (first, second)]
+        numbers = [int(client.hget(entry, "period").rpartition(b":")[2]) for entry in entries]
+        assert numbers[1] - numbers[0] == 1
+        books = [
+            spending(label, periods_ago=round(spending().starts_at / 3) - number)
+            for number in numbers
+            for label in (None, "a")
+        ]
+        assert [(entry.used, entry.reserved) for entry in books] == [(1.4, 0), (1.4, 0), (1.6, 0), (1.6, 0)]
+
+
+def set_limit(lab: Lab, limit: float) -> None:
+    """As a restart with another setting does."""
+    lab.bridge.settings = lab.bridge.settings.model_copy(update={"spend_limit": limit})
+    vars(lab.bridge).pop("budget", None)
+
+
+def test_a_limit_that_is_raised_lets_jobs_go_on_that_wait_and_one_that_is_lowered_ends_what_it_never_allows(
+    redis_url, sandbox, log
+):
+    with guarded(redis_url, sandbox, spend_limit=2.0, on_spend_limit="wait") as lab:
+        first = start(lab, {**PENDS_LONG, "estimated_credits": 1.5})
+        eventually(lambda: state_of(first) == "PENDING_REMOTE", "the first job to be accepted")
+        small, large = start(lab, {"credits": 1.0}, max_credits=1), start(lab, max_credits=1.8)
+        for result in (small, large):
+            eventually(lambda result=result: f"{result.id} -: QUEUED" in log.text, "each to wait")  # type: ignore[misc]
+
+        set_limit(lab, 1.7)
+
+        assert type(error_of(large)) is SpendLimitReached, "no wait helps it any more"
+        assert state_of(small) == "QUEUED"
+        set_limit(lab, 2.5)
+        assert small.get(timeout=END_S)["status"] == "completed"
+        assert state_of(first) == "PENDING_REMOTE", "expected what is under way to be left alone"
+        first.revoke()
+        lab.ended(first)
+        assert books_of() == (1.0, 0)
+
+
+def test_a_price_that_rises_over_the_limit_after_the_accept_cancels_the_job(redis_url, sandbox):
+    with guarded(redis_url, sandbox, spend_limit=4.0) as lab:
+        other = start(lab, {**PENDS_LONG, "estimated_credits": 2})
+        result = start(lab, {**PENDS_LONG, "estimated_credits": 1.5}, label="a")
+        eventually(lambda: books_of() == (0, 3.5), "both to be reserved")
+        task = lab.sandbox.sandbox.dispatcher.entries[lab.remote(result)[0]["task_id"]].task
+
+        task.estimated_credits = 1.9
+        eventually(lambda: books_of("a") == (0, 1.9), "the reservation to follow the price")
+        task.estimated_credits = 2.1
+
+        assert error_of(result).args == (result.id, "all", 4.0, 2.1, 2.0)
+        assert [task["status"] for task in lab.remote(result)] == ["cancelled"]
+        lab.ended(result)
+        assert (books_of(), books_of("a")) == ((0, 2), (0, 0))
+        assert state_of(other) == "PENDING_REMOTE"
+        other.revoke()
+        lab.ended(other)
+
+
 def test_a_job_that_waits_for_the_budget_expires_at_its_deadline(redis_url, sandbox):
     with guarded(redis_url, sandbox, spend_limit=2.0, on_spend_limit="wait") as lab:
         first = start(lab, {**PENDS_LONG, "estimated_credits": 2})
@@ -834,38 +870,28 @@ def test_the_same_id_with_another_label_is_the_same_job(redis_url, sandbox):
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["nothing-done", "answer-lost"])
-@pytest.mark.parametrize("step", ["reserve", "adjust", "settle"])
-def test_a_step_that_is_cut_off_is_repeated_and_counts_once(redis_url, sandbox, step, is_done):
-    with guarded(redis_url, sandbox, spend_limit=2.0) as lab:
-        budget = lab.bridge.budget
-        whole = getattr(budget, step)
+def test_a_step_that_is_cut_off_is_repeated_and_counts_once(redis_url, sandbox, is_done):
+    def cut_off_once(whole: Callable[..., Any]) -> Callable[..., Any]:
         cuts = iter([True])
 
-        def cut_off(*arguments: Any, **keywords: Any) -> Any:
+        def step(*arguments: Any, **keywords: Any) -> Any:
             if not next(cuts, False):
                 return whole(*arguments, **keywords)
             if is_done:
                 whole(*arguments, **keywords)
             raise StoreError("cut off")
 
-        setattr(budget, step, cut_off)
+        return step
+
+    with guarded(redis_url, sandbox, spend_limit=2.0) as lab:
+        budget = lab.bridge.budget
+        for name in ("reserve", "adjust", "settle"):
+            setattr(budget, name, cut_off_once(getattr(budget, name)))
         result = start(lab, {"credits": 0.5, "estimated_credits": 1.5}, max_credits=1.5)
 
         assert lab.ended(result).state is JobState.COMPLETED
         assert len(lab.remote(result)) == 1
         assert books_of() == (0.5, 0)
-
-
-def test_a_tight_limit_lets_through_what_fits_and_not_one_job_more(redis_url, sandbox):
-    with guarded(redis_url, sandbox, spend_limit=5.0) as lab:
-        script = {"duration_s": 0.5, "credits": 0.5, "estimated_credits": 0.5}
-        results = [start(lab, script, max_credits=0.5) for _ in range(25)]
-        ended = [lab.ended(result).state for result in results]
-
-        assert ended.count(JobState.COMPLETED) == len(lab.sandbox.tasks()) == 10
-        assert ended.count(JobState.FAILED) == 15
-        assert charged(lab) == 5
-        assert books_of() == (5.0, 0)
 
 
 @pytest.mark.parametrize(("limit", "asked"), [(5.0, ["reserve", "adjust", "settle"]), (None, [])])
