@@ -3,7 +3,8 @@ ByteSpike's word that a job has ended: the URL it is given, and what the view be
 
 A callback is neither signed nor reliable (contract, sections 6 and 14). So it has no authority: its token only tells
 which job to look at, its body is never read, and polling goes on without it, at a slower pace. Early, late, repeated
-and lost callbacks are all harmless; a flood of them makes at most one query in ``poll_min_s``.
+and lost callbacks are all harmless. A flood of them makes at most one query in ``poll_min_s``, the first at once, and
+one after its end: ``seconds / poll_min_s + 2`` for each job, whoever calls how often; none for jobs that are over.
 """
 
 from __future__ import annotations
