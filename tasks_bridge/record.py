@@ -12,9 +12,9 @@ import base64
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from tasks_bridge.models import RemoteStatus, RemoteTask
 
@@ -93,6 +93,11 @@ def advance(current: JobState, observed: str) -> JobState:
     return max(current, target, key=_RANK.__getitem__)
 
 
+# more digits would take up room in a million jobs, and tell nothing
+_Seconds = Annotated[float, PlainSerializer(lambda value: round(value, 2))]
+_Share = Annotated[float, PlainSerializer(lambda value: round(value, 3))]
+
+
 class RecordedError(BaseModel):
     """An error as data: the name of a class in `tasks_bridge.errors` and its JSON-able arguments."""
 
@@ -118,10 +123,10 @@ class JobRecord(BaseModel):
     """Alias of the API key; never the key itself."""
     digest: str
     """`request_digest` of what was asked for: tells the same job from another one under the same id."""
-    created_at: float
+    created_at: _Seconds
     delay_s: float = 0.0
     """How much later the caller wants it submitted: Celery's `countdown` or `eta`."""
-    submit_by: float | None = None
+    submit_by: _Seconds | None = None
     """Celery's `expires`: a job that is not submitted by then expires instead."""
     deadline_s: float | None = None
     """Seconds from `starts_at`; None derives it from the estimate."""
@@ -137,16 +142,21 @@ class JobRecord(BaseModel):
     """The latest remote object, as ByteSpike reported it."""
     estimated_s: float | None = None
     """The estimate given on submit: later answers may leave it out."""
-    submitted_at: float | None = None
-    polled_at: float | None = None
+    submitted_at: _Seconds | None = None
+    polled_at: _Seconds | None = None
+    """When ByteSpike last told its status, the answer to the submit aside."""
+    left_s: _Seconds | None = None
+    """How much longer it would probably take, at `seen_at`; None while nothing is known of its model."""
+    progress: _Share | None = None
+    """How far it was then, as readers were told."""
     attempts: int = 0
     """Submits without a usable answer so far."""
-    attempted_at: float | None = None
+    attempted_at: _Seconds | None = None
     refusal: RecordedError | None = None
     """Why a repeated submit was refused, while it is open whether an earlier one got through."""
     unsent: int = 0
     """Up to this token it is certain that no submit got through."""
-    ending_at: float | None = None
+    ending_at: _Seconds | None = None
     """Since when it is being ended and no submit is sent any more, where ByteSpike has to be asked for that."""
     polls: int = 0
     failures: int = 0
@@ -190,6 +200,11 @@ class JobRecord(BaseModel):
         return self.created_at + self.delay_s
 
     @property
+    def seen_at(self) -> float | None:
+        """When ByteSpike last told its status; None before it accepted the job."""
+        return self.submitted_at if self.polled_at is None else self.polled_at
+
+    @property
     def remote_task(self) -> RemoteTask | None:
         """The latest remote object, typed; None before the submit was answered."""
         return None if self.remote is None else RemoteTask.model_validate(self.remote)
@@ -217,9 +232,9 @@ _NOT_UNDERSTOOD: Final = {"model": "?", "key": "?", "digest": "", "created_at": 
 
 def request_digest(body: bytes, key: str) -> str:
     """
-    Fingerprint of a request: 22 characters over its canonical *body* (`wire.submit_body`) and the key alias.
+    Fingerprint of a request: 12 characters over its canonical *body* (`wire.submit_body`) and the key alias.
 
     Two requests with the same digest ask for the same thing in the sense of contract, section 7.
     """
-    digest = hashlib.blake2b(f"{key}\n".encode() + body, digest_size=16).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    digest = hashlib.blake2b(f"{key}\n".encode() + body, digest_size=9).digest()
+    return base64.urlsafe_b64encode(digest).decode()

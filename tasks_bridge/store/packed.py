@@ -23,7 +23,7 @@ _TEXT: Final = (
     b'"link_error":[{"task":"","args":[],"kwargs":{"user_id":},"options":{"task_id":"","queue":"celery"}'
     b',"subtask_type":null,"immutable":false,"priority":0,"ignore_result":true,"root_id":"","parent_id":"'
     b'"has_callback":true,"is_booked":true,"is_unconfirmed":true,"attempts":1,"attempted_at":179'
-    b'"refusal":{"name":"error":{"name":"JobFailed","args":["failures":1,"unsent":1'
+    b'"refusal":{"name":"error":{"name":"JobFailed","args":["failures":1,"unsent":1,"ending_at":179'
     b'"status":"completed","credits_used":1.0,"output":[{"type":"image","url":"https://cdn.bytespike.ai/multimodal/'
     b'"type":"video","url":"https://","duration_seconds":8,"width":1920,"height":1080}]'
     b'"status":"failed","error_code":"content_policy_violation","error_message":"'
@@ -31,7 +31,8 @@ _TEXT: Final = (
     b',"delay_s":0.0,"submit_by":179,"deadline_s":3600.0,"label":"","max_credits":1.0'
     b',"options":{"link":[{"task":"","args":[],"kwargs":{},"options":{"task_id":""},"subtask_type":null,'
     b'"immutable":false}]},"remote":{"task_id":"task_01","out_task_id":"","status":"pending","status":"running",'
-    b'"estimated_credits":1.5,"estimated_seconds":30.0},"estimated_s":30.0,"submitted_at":179,"polled_at":179,"polls":1}'
+    b'"estimated_credits":1.5,"estimated_seconds":30.0},"estimated_s":30.0,"submitted_at":179,"polled_at":179'
+    b',"left_s":20.1,"progress":0.4,"polls":1}'
 )
 
 

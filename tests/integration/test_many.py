@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from tasks_bridge import InvalidRequest, JobConflict, JobState, SettingsError, generate, statuses
+from tasks_bridge import InvalidRequest, JobConflict, JobState, SettingsError, facts, generate, statuses
+from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.intake import CHUNK_BYTES, CHUNK_JOBS
+from tasks_bridge.sandbox import SandboxServer
+from tasks_bridge.store import Purpose
 from tests.integration.lab import MODEL, PROMPT, Lab, apologise, calls, eventually, publish
 
 
@@ -122,3 +125,29 @@ def test_many_eager_jobs_run_inline(idle_lab: Lab) -> None:
 
     assert len(set(ids)) == 2
     assert [len(calls(job_id, "publish")) for job_id in ids] == [1, 1]
+
+
+def test_a_waiting_job_takes_less_than_a_kilobyte_its_result_entry_included(sandbox: SandboxServer) -> None:
+    count = 2000
+    with EmbeddedRedis() as server:
+        lab = Lab(server.url, sandbox)
+        with lab.current():
+            store = lab.bridge.store
+            generate.apply_many([(MODEL, params(0))] * 10)  # whatever there is one of
+            before = store.client.info("memory")["used_memory"]
+            ids = generate.apply_many([(MODEL, params(number)) for number in range(count)])
+            for lease in store.begin(ids, Purpose.GENERATE, 60):
+                # as long as an id of ByteSpike's, and no two of them alike
+                remote = {"task_id": f"task_{lease.job_id.replace('-', '')[:26]}", "out_task_id": lease.job_id}
+                remote |= {"status": "running", "estimated_credits": 1.5, "estimated_seconds": 35}
+                record = lease.record.but(
+                    remote=remote, estimated_s=35, submitted_at=lease.now, polled_at=lease.now + 17.3, polls=7
+                )
+                assert store.write(lease, JobState.RUNNING, record, delay_s=60)
+                report = facts.report(
+                    lease.job_id, JobState.RUNNING, record, token=8, now=lease.now + 17.3, next_poll_s=5.6
+                )
+                lab.bridge.results.write([report])
+            used = (store.client.info("memory")["used_memory"] - before) / count
+
+    assert used < 1000, f"a waiting job takes {used:.0f} bytes"

@@ -46,10 +46,17 @@ local function leave_to_newer(id, job)
   redis.call('ZADD', newer_key, job.version, id)
 end
 
--- A job is one value, the smallest that Redis has: its fields as msgpack, in this order, those at the end being rare.
+-- A job is one value, the smallest that Redis has: its fields as msgpack, in this order, the last three only if needed,
+-- and of the state two letters.
+local STATES = {}
+for _, state in ipairs({'QUEUED', 'PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'EXPIRED'}) do
+  STATES[string.sub(state, 1, 2)] = state
+end
 local function write_job(id, job)
-  redis.call('SET', job_key(id), cmsgpack.pack(job.version, job.lane, job.state, job.token, job.phase, job.claims,
-    job.record, job.cancel, job.heard, job.recheck))
+  local value = cmsgpack.pack(job.version, job.lane, string.sub(job.state, 1, 2), job.token, job.phase, job.claims,
+    job.record)
+  if job.cancel or job.heard then value = value .. cmsgpack.pack(job.cancel, job.heard, job.recheck) end
+  redis.call('SET', job_key(id), value)
 end
 -- Version 1 kept a hash, whose field `lease` was '<token>:<phase>:<claims>'.
 local function read_hash(id)
@@ -65,5 +72,6 @@ local function read_job(id)
   local job = {}
   job.version, job.lane, job.state, job.token, job.phase, job.claims, job.record, job.cancel, job.heard, job.recheck =
     cmsgpack.unpack(value)
+  job.state = STATES[job.state] or job.state
   return job
 end
