@@ -14,7 +14,7 @@ READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo test lint types mutants bench soak constraints build clean broken
+.PHONY: help demo test lint types mutants bench bench-peers soak constraints build clean broken
 
 help: ## print this list
 	@echo "make TARGET, with TARGET one of:"
@@ -39,6 +39,15 @@ mutants: $(READY) ## break the code on purpose and see whether the tests notice 
 
 bench: $(READY) ## measure speed and size (minutes)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: .cache/bench-peers/.ready ## set up other task queues, for bench to compare with
+
+# An environment of their own: they want other versions of redis-py.
+.cache/bench-peers/.ready: benchmarks/peers/peers.txt $(READY)
+	@rm -rf .cache/bench-peers
+	@$(BIN)/python -m venv .cache/bench-peers
+	@.cache/bench-peers/bin/python -m pip --disable-pip-version-check --no-input --quiet install --requirement benchmarks/peers/peers.txt
+	@touch $@
 
 soak: $(READY) ## thousands of jobs while everything fails, and balanced books in the end (minutes)
 	@$(BIN)/python -m soak --jobs 2000 --seed 7 $(ARGS)

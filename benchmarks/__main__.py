@@ -1,9 +1,10 @@
 """
 Measure speed and size, and write down what was found.
 
-    python -m benchmarks [polls] [footprint] [caller] [lag] [--quick] [--out DIRECTORY]
+    python -m benchmarks [NAME …] [--quick] [--out DIRECTORY]
 
-Without a name, all of them. Each writes ``<name>.json`` with every single figure and ``<name>.md`` with its table.
+Without a name, all of them. Each writes ``<name>.json`` with every single figure, ``<name>.md`` with its table, and
+its plots.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import caller, footprint, lag, polls
+from benchmarks import caller, endurance, footprint, lag, polls, waiting, workers
 from benchmarks.rig import Rig, dump
 
 if TYPE_CHECKING:
@@ -25,16 +26,22 @@ if TYPE_CHECKING:
     from benchmarks.report import Report
 
 FULL: dict[str, Callable[[Rig], Report]] = {
-    "caller": lambda rig: caller.measure(rig, calls=3000),
+    "caller": lambda rig: caller.measure(rig, calls=3000, many=100_000),
     "polls": lambda rig: polls.measure(rig, jobs=3000, rounds=3, seconds=8),
     "lag": lambda rig: lag.measure(rig, jobs=150),
     "footprint": lambda rig: footprint.measure(rig, jobs=20_000),
+    "workers": lambda rig: workers.measure(rig, jobs=6000, rounds=3, seconds=8),
+    "waiting": lambda rig: waiting.measure(rig, sizes=(1000, 10_000, 100_000, 1_000_000)),
+    "endurance": lambda rig: endurance.measure(rig, jobs=2500, polls=500_000),
 }
 QUICK: dict[str, Callable[[Rig], Report]] = {
-    "caller": lambda rig: caller.measure(rig, calls=300),
+    "caller": lambda rig: caller.measure(rig, calls=300, many=5000),
     "polls": lambda rig: polls.measure(rig, jobs=3000, rounds=1, seconds=4),
     "lag": lambda rig: lag.measure(rig, jobs=30),
     "footprint": lambda rig: footprint.measure(rig, jobs=2000),
+    "workers": lambda rig: workers.measure(rig, jobs=3000, rounds=1, seconds=4),
+    "waiting": lambda rig: waiting.measure(rig, sizes=(1000, 20_000)),
+    "endurance": lambda rig: endurance.measure(rig, jobs=1000, polls=10_000),
 }
 
 
@@ -57,6 +64,8 @@ def main() -> None:
             machine = describe_machine(rig)
         dump(options.out / f"{name}.json", {"machine": machine, "quick": options.quick, **report.data})
         (options.out / f"{name}.md").write_text(report.markdown())
+        for plot, content in report.plots.items():
+            (options.out / f"{plot}.svg").write_text(content)
         print(f"{report.markdown()}\n({time.monotonic() - began:.0f} s; {', '.join(machine.values())})\n", flush=True)
 
 

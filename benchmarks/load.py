@@ -3,23 +3,28 @@ Put jobs into Redis quickly; in a process of its own, whose subscriptions to res
 
     python -m benchmarks.load {ours,plain} COUNT DELAY_S
 
-``ours``: jobs that ByteSpike has accepted, due in up to DELAY_S: registered by `generate.apply_async` with its message
-held back, then taken through the same decisions and writes as a submit. ``plain``: first messages of `look`.
+``ours``: jobs that ByteSpike has accepted and that were polled, due in up to DELAY_S: registered by
+`generate.apply_many`, then taken through the same decisions and writes as by a worker. ``plain``: first messages of
+`look`.
 """
 
 from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery.utils import uuid
+
+from benchmarks.ids import remote_id
 
 if TYPE_CHECKING:
     from tasks_bridge.store import Lease
 
 PARAMS = {"prompt": "City skyline at dusk", "duration_seconds": 8}
 BATCH = 500
+POLLS = 3
 
 
 def load_plain(count: int, delay_s: float) -> None:
@@ -33,33 +38,20 @@ def load_plain(count: int, delay_s: float) -> None:
             plain.look.apply_async(args, task_id=job_id, producer=producer)
 
 
-class _Withheld:
-    """A producer that publishes nothing."""
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-
-    def publish(self, *_: Any, **__: Any) -> None:
-        """Kombu's method."""
-
-
 def load_ours(count: int, delay_s: float) -> None:
     """Register *count* jobs and accept them."""
     from benchmarks import ours  # noqa: PLC0415 - each app is configured when imported
     from tasks_bridge.store import Purpose  # noqa: PLC0415
 
     generate = ours.app.tasks["tasks_bridge.generate"]
-    producer: Any = _Withheld(ours.app.connection_for_write())
     for start in range(0, count, BATCH):
-        job_ids = [uuid() for _ in range(min(BATCH, count - start))]
-        for job_id in job_ids:
-            generate.apply_async(("sora-2-pro", PARAMS), task_id=job_id, producer=producer)
+        job_ids = generate.apply_many([("sora-2-pro", PARAMS)] * min(BATCH, count - start))
         leases = ours.bridge.store.begin(job_ids, Purpose.GENERATE, 60)
         accept(ours.bridge, leases, delay_s)
 
 
 def accept(bridge: Any, leases: list[Lease], delay_s: float) -> None:
-    """Do to the store and the result backend what a submit does."""
+    """Do to the store and the result backend what a submit and some polls do."""
     from tasks_bridge import RemoteTask, facts, steps  # noqa: PLC0415
     from tasks_bridge.store.base import Write  # noqa: PLC0415
 
@@ -76,13 +68,15 @@ def accept(bridge: Any, leases: list[Lease], delay_s: float) -> None:
             random=0.5,
         )
         task = RemoteTask(
-            task_id=f"task-{lease.job_id}",
+            task_id=remote_id(lease.job_id),
             out_task_id=lease.job_id,
             status="running",
             estimated_credits=12.5,
             estimated_seconds=6,
         )
         step = steps.after_submit(view, task)
+        for _ in range(POLLS):
+            step = steps.after_query(replace(view, state=step.state, record=step.record), task)
         wait_s = random.uniform(0, delay_s) if delay_s <= 1 else delay_s
         writes.append(Write(lease, step.state, step.record, wait_s))
         reports.append(

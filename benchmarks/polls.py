@@ -6,22 +6,35 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks import peers, svg
 from benchmarks.report import Report, medians, times
+from benchmarks.rig import Worker
 
 if TYPE_CHECKING:
-    from benchmarks.rig import Rig, Worker
+    from benchmarks.rig import Rig
 
 DELAYS_S = (0.0, 0.05)
 SETTLE_S = 5.0
 CONTESTANTS = ("plain", "ours")
+PEERS = ("saq", "arq", "huey")
 CLIENTS = ("httpx", "client")
+NAMES = {
+    "plain": "plain Celery: one task per poll, `retry`",
+    "saq": "saq: one job per poll",
+    "arq": "arq: one job per poll",
+    "huey": "huey: one task per poll",
+    "ours": "tasks-bridge",
+    "httpx": "raw client, one process: httpx on aiohttp",
+    "client": "`tasks_bridge.AsyncClient`, one process",
+}
 
 
 def measure(rig: Rig, *, jobs: int, rounds: int, seconds: float) -> Report:
     """Contestants take turns, so that whatever else the machine does hits all of them."""
     samples: dict[tuple[str, float], list[dict[str, float]]] = {}
+    there = PEERS if peers.python() else ()
     for _ in range(rounds):
-        for name in CONTESTANTS:
+        for name in (*CONTESTANTS, *there):
             for delay_s, sample in _contestant(rig, name, jobs, seconds).items():
                 samples.setdefault((name, delay_s), []).append(sample)
         for kind in CLIENTS:
@@ -35,9 +48,15 @@ def measure(rig: Rig, *, jobs: int, rounds: int, seconds: float) -> Report:
 def _contestant(rig: Rig, name: str, jobs: int, seconds: float) -> dict[float, dict[str, float]]:
     rig.flush()
     rig.set_delay(0)
-    rig.run("load", name, jobs, 1)
+    if name in CONTESTANTS:
+        rig.run("load", name, jobs, 1)
+        contestant = rig.worker(name)
+    else:
+        python = str(peers.python())
+        rig.run(f"peers.{name}_app", jobs, python=python)
+        contestant = Worker(rig, name, peers.commands(name, python), {})
     found = {}
-    with rig.worker(name) as worker:
+    with contestant as worker:
         for delay_s in DELAYS_S:
             rig.set_delay(delay_s)
             time.sleep(SETTLE_S)
@@ -53,6 +72,8 @@ def watch(rig: Rig, worker: Worker, seconds: float) -> dict[str, float]:
     main_s = sum(worker.processes[0].cpu_times()[:2])
     time.sleep(seconds)
     done, elapsed_s = rig.counts()["query"] - polls, time.perf_counter() - began
+    if not done:
+        raise RuntimeError(f"No poll in {seconds:g} s: the worker is up, but does nothing")
     others_now = rig.others_cpu_s()
     return {
         "per_s": done / elapsed_s,
@@ -82,18 +103,16 @@ def _report(samples: dict[tuple[str, float], list[dict[str, float]]], jobs: int,
         f"Medians of {rounds} rounds of {seconds:g} s each.",
         ["", "polls/s, 0 ms", "polls/s, 50 ms", "worker CPU per poll, 0 ms", "50 ms"],
     )
-    names = {
-        "plain": "plain Celery: one task per poll, `retry`",
-        "ours": "tasks-bridge",
-        "httpx": "raw client, one process: httpx on aiohttp",
-        "client": "`tasks_bridge.AsyncClient`, one process",
-    }
+    names = {name: label for name, label in NAMES.items() if (name, 0.0) in middle}
+    rivals = [name for name in PEERS if name in names]
     for name, label in names.items():
         found = [middle[name, delay_s] for delay_s in DELAYS_S]
         speeds = [f"{figures['per_s']:,.0f}" for figures in found]
         costs = [f"{figures['cpu_ms']:.2f} ms" for figures in found]
         report.rows.append([label, *speeds, *costs])
-    for other, label in (("plain", "tasks-bridge : plain Celery"), ("httpx", "tasks-bridge : raw client")):
+    others = [("plain", "tasks-bridge : plain Celery"), ("httpx", "tasks-bridge : raw client")]
+    others += [(name, f"tasks-bridge : {name}") for name in rivals]
+    for other, label in others:
         pairs = [(middle["ours", delay_s], middle[other, delay_s]) for delay_s in DELAYS_S]
         speeds = [times(ours["per_s"], theirs["per_s"]) for ours, theirs in pairs]
         costs = [f"{ours['cpu_ms'] / theirs['cpu_ms']:.2f} x" for ours, theirs in pairs]
@@ -105,6 +124,26 @@ def _report(samples: dict[tuple[str, float], list[dict[str, float]]], jobs: int,
         figures = middle[name, 0.0]
         parts = ", ".join(f"{part} {figures[part + '_cores']:.2f}" for part in ("worker", "main", "redis", "stub"))
         report.remarks.append(f"Cores in use at 0 ms, {name}: {parts} (main is part of worker).")
+    groups = [f"answers after {delay_s * 1000:.0f} ms" for delay_s in DELAYS_S]
+    shown = {name: name for name in names if name not in CLIENTS} | {"plain": "plain Celery", "ours": "tasks-bridge"}
+    order = [name for name in names if name not in CLIENTS]
+    report.plots["polls"] = svg.bars(
+        "Polls per second, one worker on two processes",
+        "more is better",
+        groups,
+        {shown[name]: [middle[name, delay_s]["per_s"] for delay_s in DELAYS_S] for name in order},
+    )
+    report.plots["polls-cpu"] = svg.bars(
+        "CPU time of a poll",
+        "ms, less is better",
+        groups,
+        {
+            ({**shown, "httpx": "raw httpx"})[name]: [middle[name, delay_s]["cpu_ms"] for delay_s in DELAYS_S]
+            for name in [*order, "httpx"]
+        },
+    )
+    if not rivals:
+        report.remarks.append("Other task queues were left out: `make bench-peers` sets them up.")
     report.data = {f"{name}, {delay_s:g} s": found for (name, delay_s), found in samples.items()}
     return report
 

@@ -17,6 +17,6 @@ def announce(app: Celery, client: redis.Redis) -> None:
     """Set `KEY` once *app*'s worker takes messages."""
 
     def tell(**_: Any) -> None:
-        client.set(KEY, "1")
+        client.incr(KEY)
 
     worker_ready.connect(tell, weak=False, dispatch_uid=f"bench-{app.main}")

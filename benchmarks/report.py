@@ -24,6 +24,8 @@ class Report:
     data: dict[str, Any] = field(default_factory=dict)
     """Every single figure, for the JSON file."""
     remarks: list[str] = field(default_factory=list)
+    plots: dict[str, str] = field(default_factory=dict)
+    """SVG by the name of its file."""
 
     def markdown(self) -> str:
         """A heading, the conditions and the table."""

@@ -22,38 +22,43 @@ from benchmarks.ready import KEY as READY
 from tasks_bridge.embedded import EmbeddedRedis, GuardedProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).parent.parent
 START_S = 60.0
 
 
 class Worker:
-    """A Celery worker and its pool, `celery -A benchmarks.<name> worker -c <processes>`."""
+    """The processes of one worker, of whichever queue, and what they started."""
 
-    def __init__(self, rig: Rig, name: str, processes: int, settings: Mapping[str, str]) -> None:
+    def __init__(self, rig: Rig, name: str, commands: Sequence[list[str]], settings: Mapping[str, str]) -> None:
         self._rig = rig
         rig.redis.delete(READY)
-        log = rig.directory / f"{name}-{time.time_ns()}.log"
-        command = [sys.executable, "-m", "celery", "-A", f"benchmarks.{name}", "worker"]
-        command += ["-c", str(processes), "--loglevel", "WARNING", "--hostname", f"{name}@bench"]
-        self._process = GuardedProcess(command, log=log, env={**rig.environment, **settings})
+        self._processes = []
+        for number, command in enumerate(commands):
+            log = rig.directory / f"{name}-{number}-{time.time_ns()}.log"
+            self._processes.append(GuardedProcess(command, log=log, env={**rig.environment, **settings}))
         with contextlib.suppress(TimeoutError):
-            wait_for(lambda: rig.redis.exists(READY) or not self._process.is_alive(), START_S)
-        if not rig.redis.exists(READY):
+            wait_for(lambda: self._is_ready() or not self.is_alive(), START_S)
+        if not self._is_ready():
             self.kill()
             raise RuntimeError(f"The worker did not start: {log.read_text()[-2000:]}")
 
-    @property
-    def pid(self) -> int:
-        """Of the main process."""
-        return self._process.pid
+    def _is_ready(self) -> bool:
+        return int(self._rig.redis.get(READY) or 0) >= len(self._processes)
+
+    def is_alive(self) -> bool:
+        """Whether all processes still run."""
+        return all(process.is_alive() for process in self._processes)
 
     @property
     def processes(self) -> list[psutil.Process]:
-        """The main process and its pool."""
-        main = psutil.Process(self.pid)
-        return [main, *main.children(recursive=True)]
+        """Those that were started, each followed by its own."""
+        found = []
+        for process in self._processes:
+            main = psutil.Process(process.pid)
+            found += [main, *main.children(recursive=True)]
+        return found
 
     def cpu_s(self) -> float:
         """CPU seconds of all processes so far."""
@@ -65,24 +70,25 @@ class Worker:
         return {name: sum(getattr(info, name) for info in infos) / 2**20 for name in ("uss", "pss")}
 
     def stop(self, timeout_s: float = 120.0) -> float:
-        """SIGTERM; returns the seconds until the process was gone."""
+        """SIGTERM; returns the seconds until the processes were gone."""
         began = time.perf_counter()
-        self._process.end(signal.SIGTERM, timeout_s=timeout_s)
+        for process in self._processes:
+            process.end(signal.SIGTERM, timeout_s=timeout_s)
         return time.perf_counter() - began
 
     def kill(self) -> None:
-        """SIGKILL the main process and its pool."""
+        """SIGKILL them all."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in self.processes[1:]:
                 process.kill()
-        self._process.end(signal.SIGKILL)
+        for process in self._processes:
+            process.end(signal.SIGKILL)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.is_alive():
-            self.kill()
+        self.kill()
 
 
 class Rig:
@@ -130,13 +136,19 @@ class Rig:
             "BYTESPIKE_API_KEY": "sk-byts-benchmark",
         }
 
-    def worker(self, name: str, settings: Mapping[str, str] | None = None, *, processes: int = 2) -> Worker:
-        """Start a worker of the app `benchmarks.<name>` and wait until it is ready."""
-        return Worker(self, name, processes, settings or {})
+    def worker(
+        self, name: str, settings: Mapping[str, str] | None = None, *, processes: int = 2, workers: int = 1
+    ) -> Worker:
+        """Start *workers* Celery workers of the app `benchmarks.<name>` and wait until they are ready."""
+        command = [sys.executable, "-m", "celery", "-A", f"benchmarks.{name}", "worker", "-c", str(processes)]
+        commands = [
+            [*command, "--loglevel", "WARNING", "--hostname", f"{name}{number}@bench"] for number in range(workers)
+        ]
+        return Worker(self, name, commands, settings or {})
 
-    def run(self, module: str, *arguments: object) -> str:
+    def run(self, module: str, *arguments: object, python: str = sys.executable) -> str:
         """Run `python -m benchmarks.<module>` to its end; returns what it printed."""
-        command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+        command = [python, "-m", f"benchmarks.{module}", *map(str, arguments)]
         done = subprocess.run(command, env=self.environment, check=False, capture_output=True, text=True, timeout=900)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2000:]}")

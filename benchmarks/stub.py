@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.ids import job_id_of, remote_id
+
 
 @dataclass
 class Stub:
@@ -44,7 +46,8 @@ class Stub:
 
     def _task(self, action: str, path: str, asked: dict[str, Any]) -> dict[str, Any]:
         self.counts[action] += 1
-        job_id = asked.get("out_task_id") or (asked.get("task_id") or path.rsplit("/", 1)[1]).removeprefix("task-")
+        task_id = asked.get("task_id") or path.rsplit("/", 1)[1]
+        job_id = asked.get("out_task_id") or job_id_of(task_id)
         if action == "submit" and "bench_s" in asked["params"]:
             self.ends_at.setdefault(job_id, time.time() + asked["params"]["bench_s"])
         if action == "cancel":
@@ -55,7 +58,7 @@ class Stub:
             status = "completed"
             self.told_at.setdefault(job_id, time.time())
         return {
-            "task_id": f"task-{job_id}",
+            "task_id": asked.get("task_id") or remote_id(job_id),
             "out_task_id": job_id,
             "status": status,
             "estimated_credits": 12.5,
