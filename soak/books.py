@@ -62,6 +62,8 @@ class Verdict:
     """By the id of the job or flow; under ``""`` what concerns all."""
     ends: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Jobs by course and state."""
+    refused_for_cost: int = 0
+    """Jobs that a limit on spending kept from being submitted, or cancelled when their price was known."""
     callbacks: int = 0
     """That had to run."""
     doubles: int = 0
@@ -140,6 +142,7 @@ def _check_job(job: Planned, evidence: Evidence, verdict: Verdict) -> None:
     is_refused_for_cost = (
         evidence.has_spend_limit and found.error == "SpendLimitReached" and end[1] in (None, "cancelled", "completed")
     )
+    verdict.refused_for_cost += is_refused_for_cost
     if end not in job.ends and not is_refused_for_cost:
         wanted = " or ".join(sorted(f"{state} ({remote or 'no task'})" for state, remote in job.ends))
         verdict.add(job.id, f"is {end[0]} ({end[1] or 'no task'}) instead of {wanted}")

@@ -49,6 +49,7 @@ def as_json(figures: Figures, verdict: Verdict) -> dict[str, Any]:
         "ends": [
             {"course": course, "state": state, "jobs": count} for (course, state), count in sorted(verdict.ends.items())
         ],
+        "refused_for_cost": verdict.refused_for_cost,
         "weather": dict(figures.weather),
         "worker_starts": figures.worker_starts,
         "calls_repeated": figures.calls_repeated,
@@ -86,6 +87,7 @@ def table(facts: Mapping[str, Any]) -> str:
     rows = [
         ("jobs", f"{facts['jobs']} in {facts['flows']} calls (single jobs, chains, chords)"),
         *((f"… {state}", str(count)) for state, count in sorted(states.items())),
+        *((("refused for what they would cost", str(count)),) if (count := facts["refused_for_cost"]) else ()),
         *((name, str(count)) for name, count in sorted(facts["weather"].items())),
         ("requests spoilt by a fault", str(sum(facts["faults"].values()))),
         ("workers started", str(facts["worker_starts"])),

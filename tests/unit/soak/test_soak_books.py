@@ -78,10 +78,17 @@ def test_a_cancel_may_come_before_the_submit_and_a_completion_must_not():
 
 
 def test_a_job_may_be_refused_for_its_cost_only_where_that_is_limited():
-    found = {"state": "FAILED", "celery_state": "FAILURE", "error": "SpendLimitReached", "remote": []}
+    found: dict[str, Any] = {
+        "state": "FAILED",
+        "celery_state": "FAILURE",
+        "error": "SpendLimitReached",
+        "remote": [],
+    }
     called: dict[str, Any] = {"deliveries": {"f-0.errback": [replace(ONE, call="f-0.errback")]}, "remote_tasks": 0}
 
     assert judge(found, has_spend_limit=True, **called) == []
+    limited = replace(GOOD, jobs={"f-0": replace(FOUND, **found)}, has_spend_limit=True)
+    assert check([FLOW], limited, set()).refused_for_cost == 1
     assert judge(found, **called) == ["is FAILED (no task) instead of COMPLETED (completed)"]
 
 
