@@ -424,6 +424,41 @@ def test_half_of_a_character_where_a_text_was_cut_is_replaced_wherever_it_stands
     assert task.to_json()["\ufffd"] == ["😀"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "is_other"),
+    [
+        ({"task_id": "task_1"}, False),
+        ({"task_id": "task_2"}, True),
+        ({"out_task_id": "job-1"}, False),
+        ({"out_task_id": "job-2"}, True),
+        ({"task_id": "task_1", "out_task_id": "job-2"}, False),  # asked for by the first
+        ({}, False),
+    ],
+)
+def test_an_answer_is_about_the_task_that_was_asked_for(asked: dict[str, str], is_other: bool) -> None:
+    task = RemoteTask(task_id="task_1", out_task_id="job-1", status="running")
+    unnamed = RemoteTask(task_id="task_1", status="running")
+
+    if is_other:
+        with pytest.raises(ApiResponseError, match="about another task"):
+            wire.check_about(task, **asked)
+    else:
+        assert wire.check_about(task, **asked) is task
+    assert "task_id" in asked or wire.check_about(unnamed, **asked) is unnamed
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(body(), "job-1"), (body(out_task_id=None), None), (b"[]", None), (b"{", None), (b'{"out_task_id": 7}', None)],
+)
+def test_the_id_of_a_submit_is_found_in_its_body(content: bytes, expected: str | None) -> None:
+    assert wire.out_task_id_of(content) == expected
+
+
+def test_a_request_does_not_show_its_prompt() -> None:
+    assert "fox" not in repr(wire.submit_request(body()))
+
+
 def test_an_unreadable_task_is_reported_without_its_content() -> None:
     with pytest.raises(ApiResponseError) as caught:
         read({"task_id": "t", "prompt": "private", "status": ["private"]})
