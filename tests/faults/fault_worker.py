@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 _true_time = time.time
 _skew_s = float(os.environ.get("FAULTS_CLOCK_S", "0"))
@@ -24,8 +25,7 @@ def _wrong_time() -> float:
 if _skew_s or _jump_s:
     time.time = _wrong_time
 
-from tasks_bridge import order  # noqa: E402 - the clock first
-from tasks_bridge.bridge import bridge_of  # noqa: E402
+from tasks_bridge import bridge, order  # noqa: E402 - the clock first
 from tasks_bridge.store import patience  # noqa: E402
 from tests.faults import crash  # noqa: E402
 from tests.smoke.smoke_app import make_app  # noqa: E402
@@ -38,7 +38,7 @@ app = make_app()
 if "FAULTS_RECORD_VERSION" in os.environ:
     version = int(os.environ["FAULTS_RECORD_VERSION"])
     order.RECORD_VERSION = version  # type: ignore[attr-defined]
-    bridge_of(app).store._version = version
+    bridge.RedisStore = partial(bridge.RedisStore, version=version)  # type: ignore[assignment,attr-defined]
 
 if "FAULTS_CRASHES" in os.environ:
     crash.instrument(app)

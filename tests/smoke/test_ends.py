@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tasks_bridge import JobCancelled, JobExpired, JobState
+from tasks_bridge.bridge import DRAIN_S
+from tasks_bridge.tasks import SLOT_S
 from tests.smoke.scene import Scene
 
 REDIS_ONLY = pytest.mark.parametrize("celery_broker", ["redis"], indirect=True)
@@ -147,7 +149,8 @@ def test_a_worker_told_to_stop_while_it_submits_makes_no_second_task(scene: Scen
 
     scene.worker.kill("SIGTERM", whom="main")
 
-    assert scene.worker.wait_for_exit(timeout_s=10) == 0
+    # Celery's two seconds, the slot's and the drain's, and two for a busy machine
+    assert scene.worker.wait_for_exit(timeout_s=2 + SLOT_S + DRAIN_S + 2) == 0
     scene.start_worker("--concurrency", "2")
     scene.assert_completed_once(result)
 
