@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from tasks_bridge.install import install
-    from tasks_bridge.jobs import Job, spending, statuses
+    from tasks_bridge.jobs import Job, spending, spending_by_label, statuses
     from tasks_bridge.models import RemoteStatus, RemoteTask
     from tasks_bridge.once import once
     from tasks_bridge.record import JobState
@@ -92,6 +92,7 @@ __all__ = [
     "once",
     "poll",
     "spending",
+    "spending_by_label",
     "statuses",
 ]
 
@@ -102,7 +103,7 @@ _HOMES = {
         "budget": ("Spending",),
         "client": ("AsyncClient", "Client"),
         "install": ("install",),
-        "jobs": ("Job", "spending", "statuses"),
+        "jobs": ("Job", "spending", "spending_by_label", "statuses"),
         "models": ("RemoteStatus", "RemoteTask"),
         "once": ("once",),
         "record": ("JobState",),

@@ -20,9 +20,17 @@ from celery.result import AsyncResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks_bridge import Client, JobState, Spending, SpendLimitReached, StoreError, generate, spending
+from tasks_bridge import (
+    Client,
+    JobState,
+    Spending,
+    SpendLimitReached,
+    StoreError,
+    generate,
+    spending,
+    spending_by_label,
+)
 from tasks_bridge.budget import Budget
-from tasks_bridge.jobs import spending_by_label
 from tasks_bridge.record import RECORD_VERSION, JobRecord
 from tasks_bridge.sandbox import SandboxServer
 from tasks_bridge.settings import Settings
