@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.client import preload
-from tasks_bridge.errors import BridgeError, StoreError
+from tasks_bridge.errors import BridgeError, SettingsError, StoreError
 from tasks_bridge.publish import generate_queue, publish_generate, publish_poll
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Alarm(bootsteps.StartStopStep):
         self._thread: AlarmThread | None = None
         settings = bridge_of(consumer.app).settings
         if settings.alarm:
+            _check_pool(consumer.pool)
             _read_queue(consumer.app, settings.queue)
 
     def start(self, consumer: Consumer) -> None:
@@ -90,6 +91,21 @@ class Alarm(bootsteps.StartStopStep):
             self._thread = None
 
     shutdown = stop
+
+
+def _check_pool(pool: object) -> None:
+    """
+    Refuse pools of green threads.
+
+    Raises:
+        SettingsError: It is gevent's or eventlet's, in which the event loop for requests would block everything.
+    """
+    name = type(pool).__module__.rpartition(".")[2]
+    if name in ("gevent", "eventlet"):
+        raise SettingsError(
+            f"Jobs can't be polled in a pool of {name}: use prefork, threads or solo. "
+            "A worker that does nothing of jobs may have it, with TASKS_BRIDGE_ALARM=false"
+        )
 
 
 def _read_queue(app: Celery, name: str) -> None:

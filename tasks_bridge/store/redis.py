@@ -146,7 +146,9 @@ class RedisStore:
     @property
     def address(self) -> str:
         """Where the data is, without credentials."""
-        pool = self._redis.connection_pool
+        pool: redis.ConnectionPool | None = getattr(self._redis, "connection_pool", None)
+        if pool is None:
+            return "the cluster"
         options = pool.connection_kwargs
         if isinstance(pool, SentinelConnectionPool):
             return f"the master {pool.service_name}/{options.get('db') or 0}"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from celery.concurrency import solo, thread
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_bridge.alarm import batches
+from tasks_bridge.alarm import _check_pool, batches
+from tasks_bridge.errors import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,16 @@ def test_each_job_is_in_one_message_and_no_message_is_too_large(ids: list[str], 
 
     assert [job_id for batch in shared for job_id in batch] == ids
     assert all(1 <= len(batch) <= most for batch in shared)
+
+
+@pytest.mark.parametrize("name", ["gevent", "eventlet"])
+def test_a_pool_of_green_threads_is_refused_by_name(name: str) -> None:
+    pool = type("TaskPool", (), {"__module__": f"celery.concurrency.{name}"})()  # Celery's own needs the package
+
+    with pytest.raises(SettingsError, match=name):
+        _check_pool(pool)
+
+
+def test_other_pools_are_not_refused() -> None:
+    for pool in (solo.TaskPool(1), thread.TaskPool(1), None):
+        _check_pool(pool)
