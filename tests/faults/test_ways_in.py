@@ -14,8 +14,10 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from tasks_bridge import SettingsError, StoreError
+from tasks_bridge import Settings, SettingsError, StoreError
+from tasks_bridge.budget import Budget
 from tasks_bridge.embedded import GuardedProcess, free_port
+from tasks_bridge.gate import Gate
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import Purpose
 from tasks_bridge.store.redis import RedisStore, connect
@@ -94,7 +96,9 @@ def is_master(sentinel: redis.Redis, port: int) -> bool:
 
 
 def run_a_job(store: RedisStore) -> None:
-    """Every operation of the store, once."""
+    """Every operation of the store, once, and those of what is kept beside the jobs."""
+    settings = Settings(spend_limit=1, submit_concurrency=1)
+    budget, gate = Budget(store, settings), Gate(store, settings)
     record = JobRecord(version=RECORD_VERSION, model="m", key="default", digest="d", created_at=store.now())
     store.check()
     assert store.register("job", record, b"body", delay_s=0, published=False).is_new
@@ -103,14 +107,25 @@ def run_a_job(store: RedisStore) -> None:
     assert store.release(["job"]) == 1
     lease = store.begin(["job"], Purpose.GENERATE, 15)[0]
     store.renew([lease], 15)
+    assert budget.reserve("job", record) is True
+    assert gate.admit(1).admitted
+    assert gate.take_submit("job")
+    gate.free_submit("job")
+    gate.report(good=1, bad=0)
+    assert budget.adjust("job", record, 0.5) is None
     assert store.write(lease, JobState.PENDING, record, delay_s=5, notice="{}")
     assert store.touch(["job"]) == 1
+    assert store.announce("job", 5)
     assert store.request_cancel("job", "no more") is JobState.PENDING
     lease = store.begin(["job"], Purpose.POLL, 15)[0]
     assert store.write(lease, JobState.CANCELLED, record, delay_s=0)
     # asked about with our idea of the server's clock, which may be a moment behind
     eventually(lambda: store.due_count() == 1, expected="the job to be due")
     assert store.open_count() == 1
+    budget.settle("job", 0.25)
+    assert [books.used for books in budget.all_books()] == [0.25]
+    with store.client.lock(store.key("once-lock", "job"), timeout=5), store.client.pubsub() as notices:
+        notices.subscribe(store.channel("job"))
     assert store.end(store.begin(["job"], Purpose.GENERATE, 15)[0], 60)
     assert store.get(["job"])[0] is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -202,6 +203,7 @@ def test_a_broker_that_refuses_the_password_delays_the_job_and_fails_no_call(
     broker: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.WARNING, "tasks_bridge")
     scheme, _, address = str(request.getfixturevalue(f"{broker}_url")).partition("://")
     lab = Lab(redis_url, sandbox, messages_at=f"{scheme}://guest:hush@{address.rpartition('@')[2]}")
     with lab.current():
