@@ -138,8 +138,13 @@ def test_a_waiting_job_takes_less_than_a_kilobyte_its_result_entry_included(sand
             ids = generate.apply_many([(MODEL, params(number)) for number in range(count)])
             for lease in store.begin(ids, Purpose.GENERATE, 60):
                 # as long as an id of ByteSpike's, and no two of them alike
-                remote = {"task_id": f"task_{lease.job_id.replace('-', '')[:26]}", "out_task_id": lease.job_id}
-                remote |= {"status": "running", "estimated_credits": 1.5, "estimated_seconds": 35}
+                remote = {
+                    "task_id": f"task_{lease.job_id.replace('-', '')[:26]}",
+                    "out_task_id": lease.job_id,
+                    "status": "running",
+                    "estimated_credits": 1.5,
+                    "estimated_seconds": 35,
+                }
                 record = lease.record.but(
                     remote=remote, estimated_s=35, submitted_at=lease.now, polled_at=lease.now + 17.3, polls=7
                 )
