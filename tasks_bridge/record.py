@@ -14,7 +14,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
 from tasks_bridge.models import RemoteStatus, RemoteTask
 
@@ -136,8 +136,12 @@ class JobRecord(BaseModel):
     """The most that it may cost."""
     has_callback: bool = False
     """Whether ByteSpike was asked to call when it ends."""
-    options: dict[str, Any] = {}
-    """Celery's message options (links, chain, chord, queue, headers, …), to publish the task again unchanged."""
+    options: dict[str, Any] = Field(default={}, repr=False)
+    """
+    Celery's message options (links, chain, chord, queue, headers, …), to publish the task again unchanged.
+
+    In no repr: a prompt may be in them, that of the next job.
+    """
     remote: dict[str, Any] | None = None
     """The latest remote object, as ByteSpike reported it."""
     estimated_s: float | None = None

@@ -222,7 +222,8 @@ def contents(stage: Stage) -> dict[str, str]:
     }
     found = {key.decode(): readers[redis.type(key)](key) for key in redis.scan_iter() if redis.exists(key)}
     jobs = [key for key in found if key.startswith(store.key("job", ""))]
-    found |= zip(jobs, store.get([key.removeprefix(store.key("job", "")) for key in jobs]), strict=True)
+    entries = store.get([key.removeprefix(store.key("job", "")) for key in jobs])
+    found |= {key: (entry, entry.record.to_json()) for key, entry in zip(jobs, entries, strict=True) if entry}
     return {key: f"{key} {value!r}" for key, value in found.items()}
 
 

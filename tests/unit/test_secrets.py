@@ -244,7 +244,8 @@ def test_no_refused_token_leads_to_the_secret_key() -> None:
 
 
 def test_no_repr_shows_a_secret_or_a_prompt() -> None:
-    record = JobRecord(version=1, model="m", key="default", digest="d", created_at=0.0)
+    chain = {"chain": [{"task": "tasks_bridge.generate", "args": ["m", {"prompt": "hush"}]}]}
+    record = JobRecord(version=1, model="m", key="default", digest="d", created_at=0.0, options=chain)
     body = b'{"prompt": "hush"}'
     settings = Settings(
         api_key=KEY,
