@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         SettingsError,
         SpendLimitReached,
         StoreError,
+        StoreUnreachable,
     )
     from tasks_bridge.install import install
     from tasks_bridge.jobs import Job, spending, spending_by_label, statuses
@@ -87,6 +88,7 @@ __all__ = [
     "SpendLimitReached",
     "Spending",
     "StoreError",
+    "StoreUnreachable",
     "generate",
     "install",
     "once",

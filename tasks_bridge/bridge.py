@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import threading
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+import kombu.pools
 from celery.app import app_or_default
 from celery.local import Proxy
 from pydantic import SecretStr
@@ -25,6 +27,8 @@ from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.redis import RedisStore, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from celery import Celery
 
     from tasks_bridge.settings import Settings
@@ -136,8 +140,32 @@ class Bridge:
         """Celery's hook before a worker starts: whoever connected before did it as a caller, who has less patience."""
         if sender.app is self.app:
             self._is_worker = True
-            for made in ("store", "gate", "budget"):
+            for made in ("store", "gate", "budget", "_producers"):
                 vars(self).pop(made, None)
+
+    @contextmanager
+    def producer(self, given: Any) -> Iterator[Any]:
+        """
+        *given*, or what a caller publishes with: it gives up on a broker that hangs, after about ``store_timeout_s``.
+
+        Of a Redis, kombu waits for the answer without end. The job is registered by then, so nothing is lost.
+        """
+        if given is not None or self._producers is None:
+            yield given
+        else:
+            with self._producers.acquire(block=True) as producer:
+                yield producer
+
+    @cached_property
+    def _producers(self) -> Any:
+        app: Any = self.app
+        if self._is_worker or app.connection_for_write().transport.driver_type != "redis":
+            return None
+        bounds = patience.bounds(self.settings.store_timeout_s)
+        options = {**bounds, **app.conf.broker_transport_options}
+        producers = kombu.pools.producers[app.connection_for_write(transport_options=options)]
+        producers.limit = app.pool.limit
+        return producers
 
     @property
     def reactor(self) -> Reactor:

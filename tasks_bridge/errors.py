@@ -7,7 +7,8 @@ BridgeError
 ├── InvalidRequest            the caller's arguments are wrong (also a ValueError)
 ├── JobConflict               the job id is taken by a different request
 ├── InvalidToken              a token in a URL is not ours, not for this, or too old
-├── StoreError                Redis cannot be reached, or refuses
+├── StoreError                Redis refuses what is asked of it
+│   └── StoreUnreachable      it does not answer: what was asked may have been done all the same
 ├── ApiError
 │   ├── ApiConnectionError    no usable answer from the network; a submit may or may not have arrived
 │   │   └── ApiTimeout
@@ -39,6 +40,7 @@ Source: celery/backends/base.py, ``prepare_exception`` and ``exception_to_python
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "SettingsError",
     "SpendLimitReached",
     "StoreError",
+    "StoreUnreachable",
 ]
 
 
@@ -122,6 +125,28 @@ class StoreError(BridgeError):
     """
     Redis cannot be reached, or refuses what we ask of it.
     """
+
+
+class StoreUnreachable(StoreError):
+    """
+    Redis did not answer in time, or not at all. A command may have reached it, and be carried out even later.
+
+    Attributes:
+        message: What was tried.
+        job_ids: Of the jobs that may be registered although the caller was not told. The same call under the same id
+            (``task_id=error.job_ids[0]``) is safe: it finds that job, or makes it.
+    """
+
+    def __init__(self, message: str, job_ids: Sequence[str] = ()) -> None:
+        super().__init__(message, list(job_ids))
+        self.message = message
+        self.job_ids = tuple(job_ids)
+
+    def __str__(self) -> str:
+        if not self.job_ids:
+            return self.message
+        these = f"job {self.job_ids[0]}" if len(self.job_ids) == 1 else f"{len(self.job_ids)} jobs"
+        return f"{self.message} It may know {these} all the same: call again under the same id."
 
 
 class ApiError(BridgeError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks_bridge import facts
 from tasks_bridge.callbacks import callback_url_if_on
-from tasks_bridge.errors import JobConflict, StoreError
+from tasks_bridge.errors import JobConflict, StoreError, StoreUnreachable
 from tasks_bridge.order import start_delay_s, submit_by
 from tasks_bridge.publish import freeze
 from tasks_bridge.record import JobState
@@ -76,7 +76,8 @@ def register(bridge: Bridge, jobs: Sequence[Registration]) -> list[bool]:
 
     Raises:
         JobConflict: The first whose id belongs to a job with another request. The others are registered.
-        StoreError: Redis can't be reached: none is registered, or the answer was lost.
+        StoreError: Redis refuses: none is registered.
+        StoreUnreachable: It doesn't answer: they may be.
     """
     reports = {
         job.job_id: facts.report(
@@ -86,7 +87,10 @@ def register(bridge: Bridge, jobs: Sequence[Registration]) -> list[bool]:
         if not job.record.options.get("ignore_result")
     }
     besides = bridge.results.besides(reports.values(), bridge.store)
-    answers = bridge.store.register_many(jobs, besides)
+    try:
+        answers = bridge.store.register_many(jobs, besides)
+    except StoreUnreachable as error:
+        raise StoreUnreachable(error.message, [job.job_id for job in jobs]) from None
     is_new = [answer.is_new for answer in answers]
     late = [
         reports[job.job_id]

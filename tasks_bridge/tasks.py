@@ -85,7 +85,9 @@ class Generate(Task):
             InvalidRequest: The arguments are wrong. Nothing is queued.
             JobConflict: *task_id* belongs to a job with another request.
             SettingsError: There is no such API key, or Redis would evict jobs.
-            StoreError: Redis can't be reached. Nothing is queued.
+            StoreError: Redis refuses. Nothing is queued.
+            StoreUnreachable: Redis doesn't answer. Nothing is queued, unless the error has the job's id: then it may be
+                registered, and the same call with ``task_id=error.job_ids[0]`` makes no second one.
         """
         app: Any = self.app
         options.update(link=link, link_error=link_error, shadow=shadow)
@@ -118,8 +120,8 @@ class Generate(Task):
         Raises:
             InvalidRequest, SettingsError: As from `apply_async`; nothing of the few hundred jobs that the wrong call is
                 among is queued, and nothing after them, but what came before them is.
-            JobConflict, StoreError: Likewise, but it may have been queued. To repeat such a call as a whole is safe
-                if the ids are the caller's.
+            JobConflict, StoreUnreachable: Likewise, but it may have been queued. To repeat such a call as a whole is
+                safe if the ids are the caller's.
         """
         app: Any = self.app
         parts = (_parts(call, options) for call in calls)
@@ -160,7 +162,8 @@ class Generate(Task):
 
     def _publish(self, bridge: Bridge, job: Registration, producer: Any, *, add_to_parent: bool) -> AsyncResult[Any]:
         try:
-            return publish_generate(bridge.app, job.job_id, job.record, add_to_parent=add_to_parent, producer=producer)
+            with bridge.producer(producer) as ours:
+                return publish_generate(bridge.app, job.job_id, job.record, add_to_parent=add_to_parent, producer=ours)
         except Exception as error:  # noqa: BLE001 - whatever it is: the caller must not start a second job for it
             log.warning("job %s is registered; its message follows, for now the broker says: %s", job.job_id, error)
             return self.AsyncResult(job.job_id)

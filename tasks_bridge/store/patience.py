@@ -22,13 +22,13 @@ CONNECT_TIMEOUT_S: Final = 3.0
 
 def options(patience_s: float) -> dict[str, Any]:
     """What a redis-py client needs to wait *patience_s* in all, and a few short pauses, for a server that hangs."""
+    return {**bounds(patience_s), "retry": Repeats(), "health_check_interval": 30}
+
+
+def bounds(patience_s: float) -> dict[str, float]:
+    """The timeouts of one try among those that *patience_s* is for."""
     try_s = patience_s / (RETRIES + 1)
-    return {
-        "socket_connect_timeout": min(CONNECT_TIMEOUT_S, try_s),
-        "socket_timeout": try_s,
-        "retry": Repeats(),
-        "health_check_interval": 30,
-    }
+    return {"socket_connect_timeout": min(CONNECT_TIMEOUT_S, try_s), "socket_timeout": try_s}
 
 
 class Repeats(Retry):

@@ -39,7 +39,7 @@ import redis
 from pydantic import SecretStr
 from redis.sentinel import SentinelConnectionPool
 
-from tasks_bridge.errors import SettingsError, StoreError
+from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.base import (
@@ -375,7 +375,7 @@ class RedisStore:
         except redis.AuthenticationError:
             raise StoreError(f"Redis at {self.address} refuses the user name or password") from None
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            raise StoreError(f"Redis at {self.address} can't be reached: {error}. Is it running?") from None
+            raise StoreUnreachable(f"Redis at {self.address} can't be reached: {error}. Is it running?") from None
         except redis.RedisError as error:
             raise StoreError(f"Redis at {self.address} refused a command: {error}") from None
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from tasks_bridge import StoreError
+from tasks_bridge import StoreError, StoreUnreachable
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.store.patience import RETRIES
 from tests.faults.stage import Stage, elapsed_s, meanwhile, paused, reconnect, supervised
 from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
+STORE_TIMEOUT_S = 2.0
 PATIENCE_S = "4"
 """Of the workers: a timeout of a second for each of four tries."""
 
@@ -28,7 +29,7 @@ def server(bare_environment: None, directory: Path) -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture(scope="module")
 def stage(server: EmbeddedRedis, directory: Path, reaper: Reaper) -> Iterator[Stage]:
-    with Stage(directory, reaper, server.url) as stage:
+    with Stage(directory, reaper, server.url, store_timeout_s=STORE_TIMEOUT_S) as stage:
         started = [
             stage.new_worker("--concurrency", "2", FAULTS_PATIENCE_S=PATIENCE_S),
             stage.new_worker("--pool", "threads", "--concurrency", "4", FAULTS_PATIENCE_S=PATIENCE_S),
@@ -131,6 +132,25 @@ def test_jobs_outlive_the_keys_of_the_broker(scene: Scene, server: EmbeddedRedis
             time.sleep(0.3)
 
     assert_all_in_order(scene, results)
+
+
+def test_a_caller_is_told_in_time_that_redis_hangs_and_calls_again_under_the_id_it_was_given(
+    scene: Scene, server: EmbeddedRedis
+):
+    scene.submit({"duration_s": 0}, link=[], link_error=[])  # its connections are there, as in a process at work
+    with paused(server.pid or 0):
+        begun = time.monotonic()
+        with pytest.raises(StoreUnreachable) as caught:
+            scene.submit()
+        took_s = time.monotonic() - begun
+    (job_id,) = caught.value.job_ids
+
+    assert took_s < STORE_TIMEOUT_S + 2
+    again = scene.submit(task_id=job_id)
+    assert again.id == job_id
+    scene.wait_for_end(again)
+    assert [task["out_task_id"] for task in scene.sandbox.tasks()].count(job_id) == 1
+    assert [call["job"] for call in scene.wait_for_calls("completed")] == [job_id]
 
 
 def test_a_caller_is_told_in_bounded_time_that_redis_is_down(scene: Scene, server: EmbeddedRedis):

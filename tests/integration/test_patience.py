@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
+import kombu.pools
 import pytest
 import redis
+from celery import Celery
 from pydantic import SecretStr
 
-from tasks_bridge import StoreError
+from tasks_bridge import Settings, StoreError, StoreUnreachable, generate, install
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.record import JobRecord
 from tasks_bridge.store.redis import RedisStore, connect
+from tests.smoke.processes import eventually
 
 PATIENCE_S = 2.0
 MOST_S = PATIENCE_S + 1.5
@@ -95,3 +99,46 @@ def test_an_operation_outlives_a_server_that_hangs_for_less(server):
         threading.Timer(PATIENCE_S * 0.6, os.kill, (server.pid, signal.SIGCONT)).start()
 
         register(store)
+
+
+@contextmanager
+def calling(jobs_url: str, broker_url: str, namespace: str) -> Iterator[tuple[RedisStore, Callable[..., Any]]]:
+    """The store of an app, and what starts a job as a caller does."""
+    settings = Settings(api_key="sk-byts-test", redis_url=jobs_url, namespace=namespace, store_timeout_s=PATIENCE_S)
+    with Celery(broker=broker_url, backend=jobs_url, set_as_current=False) as app:
+        bridge = install(app, settings)
+        start = partial(app.tasks[generate.name].apply_async, ("seedream-v4", {"prompt": "a fox"}), ignore_result=True)
+        start()  # its connections are there
+        yield bridge.store, start
+    kombu.pools.reset()
+
+
+def test_a_broker_that_hangs_holds_a_caller_up_for_seconds_only_and_its_job_is_registered(server, redis_url, namespace):
+    with calling(redis_url, server.url, namespace) as (store, start):
+        with standing_still(server):
+            begun = time.monotonic()
+            result = start()
+            took_s = time.monotonic() - begun
+
+        assert PATIENCE_S * 0.9 < took_s < MOST_S + 1, "four tries, with Celery's pauses between them"
+        assert store.get([result.id])[0] is not None
+
+
+def test_a_caller_who_is_not_told_whether_its_job_is_registered_can_call_again_under_its_id(server, namespace):
+    with calling(server.url, server.url, namespace) as (store, start):
+        with standing_still(server), pytest.raises(StoreUnreachable, match="call again under the same id") as caught:
+            start()
+        (job_id,) = caught.value.job_ids
+        eventually(lambda: store.get([job_id])[0], expected="the command to be carried out, late")
+
+        assert start(task_id=job_id).id == job_id
+        assert store.open_count() == 2, "the first job, and one of this id"
+
+
+def test_a_caller_who_never_reached_redis_knows_that_nothing_is_registered(namespace, black_hole):
+    with Celery(set_as_current=False) as app:
+        install(app, Settings(api_key="sk-byts-test", redis_url=f"redis://127.0.0.1:{black_hole}", store_timeout_s=0.2))
+        with pytest.raises(StoreUnreachable) as caught:
+            app.tasks[generate.name].apply_async(("seedream-v4", {"prompt": "a fox"}))
+
+    assert caught.value.job_ids == ()

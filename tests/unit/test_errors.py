@@ -37,6 +37,7 @@ from tasks_bridge.errors import (
     SettingsError,
     SpendLimitReached,
     StoreError,
+    StoreUnreachable,
 )
 
 REMOTE = {"task_id": "task_1", "status": "failed", "output": [{"url": "https://cdn.test/a", "n": None}]}
@@ -48,6 +49,8 @@ EXAMPLES: list[BridgeError] = [
     JobConflict("job-1"),
     InvalidToken(),
     StoreError("Redis is down. Start it."),
+    StoreUnreachable("Redis is down. Start it."),
+    StoreUnreachable("Redis is down. Start it.", ["job-1", "job-2"]),
     ApiError("It broke. Mend it."),
     ApiConnectionError("No route. Check the network."),
     ApiTimeout("No answer. Try again."),
