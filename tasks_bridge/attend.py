@@ -119,7 +119,7 @@ class Plan:
 
     def view_now(self) -> View:
         """The job at this moment of the work on it."""
-        return self.view.at(self.lease.now + self.age_s)
+        return self.view.answered_at(self.lease.now + self.age_s)
 
 
 def _plan(bridge: Bridge, lease: Lease, begun: float) -> Plan:

@@ -54,7 +54,7 @@ def run_inline(
             step = steps.dropped(view) if action is Action.DROP else None
             if step is None:
                 answer = _ask(own, action, job_id, record, body)
-                step = _AFTER[action](view.at(clock()), answer)
+                step = _AFTER[action](view.answered_at(clock()), answer)
                 is_sent = True
             state, record = step.state, step.record
             if not state.is_terminal:

@@ -96,10 +96,16 @@ class View:
     settings: Settings
     random: float
     """Uniform in [0, 1)."""
+    asked_at: float | None = None
+    """When ByteSpike was asked, if that was earlier: what it says is no newer."""
 
     def at(self, now: float) -> View:
         """The same job at another moment."""
         return replace(self, now=now)
+
+    def answered_at(self, now: float) -> View:
+        """The same job when the answer is there to what is asked at this moment."""
+        return replace(self, now=now, asked_at=self.now)
 
     @property
     def deadline_at(self) -> float:
@@ -131,9 +137,10 @@ class View:
         end the job. From there on it is given as long as a submit may take.
         """
         settings, submitted_at = self.settings, self.record.submitted_at
+        asked_at = self.now if self.asked_at is None else self.asked_at
         if submitted_at is not None:
-            return self.now < submitted_at + settings.not_found_grace_s
-        return self.now < self.ending_at + max(settings.not_found_grace_s, settings.submit_timeout_s)
+            return asked_at < submitted_at + settings.not_found_grace_s
+        return asked_at < self.ending_at + max(settings.not_found_grace_s, settings.submit_timeout_s)
 
     def countdown_s(self) -> float:
         """Until the next regular look."""

@@ -509,14 +509,27 @@ def test_a_revoke_broadcast_by_somebody_else_cancels_the_job(lab: Lab) -> None:
     cancelled_everywhere(lab, result)
 
 
-def test_a_cancelled_job_reports_what_it_cost(lab: Lab) -> None:
-    result = running(lab, cancel="billed", cancel_credits=0.25)
+@pytest.mark.parametrize("cause", ["cancel", "deadline"])
+def test_what_a_cancelled_job_cost_is_kept_wherever_one_can_look(lab: Lab, cause: str) -> None:
+    script = {**LONG, "cancel": "billed", "cancel_credits": 0.25}
+    deadline_s = 1.5 if cause == "deadline" else None
+    result = generate.apply_async((MODEL, lab.params(script)), {"deadline_s": deadline_s}, link_error=apologise.s())
+    eventually(lambda: result.state == "RUNNING", "the job to run")
 
-    assert lab.job(result).cancel()
+    if cause == "cancel":
+        assert lab.job(result).cancel()
 
-    error = cancelled_everywhere(lab, result)
-    assert error.remote is not None
-    assert error.remote["credits_used"] == 0.25
+    ended = lab.ended(result)
+    with pytest.raises(JobCancelled if cause == "cancel" else JobExpired) as caught:
+        get(result)
+    call = eventually(lambda: calls(result.id), "the errback")[0]
+    remote = lab.job(result).remote
+    assert remote is not None
+    assert remote.credits_used == ended.record.cost == 0.25
+    for error in (caught.value, call.value):
+        assert isinstance(error, JobCancelled | JobExpired)
+        assert error.remote == remote.to_json()
+    assert [task["status"] for task in lab.remote(result)] == ["cancelled"]
 
 
 def test_a_job_that_completed_before_the_cancel_got_there_has_completed(lab: Lab) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from celery.signals import before_task_publish
 
+from tasks_bridge.cadence import PUBLISHED_MAX_S
 from tasks_bridge.errors import ApiConnectionError, AuthenticationError, BadRequest, ServerError
 from tasks_bridge.record import JobState
 from tests.simulation.service import CHARGE, PRICE
@@ -360,7 +361,7 @@ def test_a_cancel_waits_for_a_bytespike_that_is_down(world: World, worker: Proce
         request.fail(REFUSED)
         world.settle()
         assert not world.state(job).is_terminal
-        world.go_on(worker, world.settings.poll_max_s + 1)
+        world.go_on(worker, PUBLISHED_MAX_S + 1)
         request = world.sent("cancel")
 
     ended(world, job, worker, cause.ends)
@@ -402,7 +403,7 @@ def test_a_job_whose_cancel_is_refused_ends_as_its_task_does(
         request.reach()
         world.settle()
         assert world.state(job) is JobState.RUNNING
-        world.go_on(worker, world.settings.poll_max_s + 1)
+        world.go_on(worker, PUBLISHED_MAX_S + 1)
         request = world.sent("cancel")
     request.service.tasks[job].end("completed")
 
@@ -458,7 +459,7 @@ def test_a_cancel_that_is_never_confirmed_is_repeated_at_leisure_until_the_grace
     ended(world, job, worker, EXPIRED)
     assert world.record(job).is_unconfirmed
     tries = sum(request.kind == "cancel" for request in world.requests)
-    at_leisure = 10 + 2 * (world.now() - BEGINNING) / world.settings.poll_max_s
+    at_leisure = 10 + 2 * (world.now() - BEGINNING) / PUBLISHED_MAX_S
     assert 10 <= tries <= at_leisure, "expected it to be tried to the end, and not all the time"
 
 

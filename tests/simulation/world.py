@@ -259,10 +259,11 @@ class World:
         """How far the store's clock has jumped."""
         self.settings = Settings(api_key=SecretStr("k"), base_url="https://bytespike.invalid", **settings)
         self.store: Any = make_store(self.now)
-        self.service = Service()
+        self.service = Service(lambda job_id: self.store.get([job_id]) == [None] or self.state(job_id).is_terminal)
         self.requests: list[Request] = []
         self.messages: list[Message] = []
         self.workers: list[Process] = []
+        self._broker = app.connection_for_read()
         self._caller = Process(self, "caller")
 
     def now(self) -> float:
@@ -273,6 +274,7 @@ class World:
         for worker in self.workers:
             worker.die()
         self.mail()
+        self._broker.release()
         self.loop.close()
         asyncio.set_event_loop(None)
         logging.getLogger("tasks_bridge").removeHandler(self._ear)
@@ -336,12 +338,11 @@ class World:
     def mail(self) -> list[Message]:
         """The messages that wait, in order; the test takes from it what is to be taken, doubled or lost."""
         new = []
-        with app.connection_for_read() as connection:
-            channel: Any = connection.default_channel
-            for queue in ("simulation", self.settings.queue):
-                channel.queue_declare(queue)
-                while raw := channel.basic_get(queue, no_ack=True):
-                    new.append(self._read(raw))
+        channel: Any = self._broker.default_channel
+        for queue in ("simulation", self.settings.queue):
+            channel.queue_declare(queue)
+            while raw := channel.basic_get(queue, no_ack=True):
+                new.append(self._read(raw))
         for message in new:
             if message.task == completed.name:
                 _ends[message.request["parent_id"]].append("completed")

@@ -13,48 +13,34 @@ REDIS_ONLY = pytest.mark.parametrize("celery_broker", ["redis"], indirect=True)
 LONG = {"pending_s": 0, "duration_s": 600}
 
 
-def assert_cancelled_once(scene: Scene, result, error: str = "JobCancelled") -> None:
-    scene.wait_for_end(result)
-    scene.wait_for_calls("failed")
+def assert_cancelled_once(scene: Scene, *results, error: str = "JobCancelled") -> None:
+    scene.wait_for_end(*results)
+    scene.wait_for_calls("failed", len(results))
     scene.wait_until_idle()
-    assert [(call["job"], call["error"]) for call in scene.calls("failed")] == [(result.id, error)]
+    ids = sorted(result.id for result in results)
+    assert sorted((call["job"], call["error"]) for call in scene.calls("failed")) == [(one, error) for one in ids]
     assert scene.calls("completed") == []
-    assert [task["status"] for task in scene.remote_tasks(result.id)] == ["cancelled"], scene.show()
+    assert sorted((task["out_task_id"], task["status"]) for task in scene.sandbox.tasks()) == [
+        (one, "cancelled") for one in ids
+    ], scene.show()
 
 
-def test_a_cancelled_job_is_cancelled_at_bytespike_and_tells_its_failure_callback(scene: Scene):
-    result = scene.submit(LONG)
-    scene.wait_for_state(result, "RUNNING")
+def test_jobs_that_are_cancelled_or_revoked_in_whatever_way_are_cancelled_at_bytespike(scene: Scene):
+    """A broadcast alone is what Flower's button makes when Flower runs without this library."""
+    cancelled, revoked, broadcast = results = [scene.submit(LONG) for _ in range(3)]
+    for result in results:
+        scene.wait_for_state(result, "RUNNING")
 
-    assert scene.job(result).cancel() is True
+    assert scene.job(cancelled).cancel() is True
+    revoked.revoke()
+    scene.app.control.broadcast("revoke", arguments={"task_id": broadcast.id, "terminate": True})
 
-    assert_cancelled_once(scene, result)
-    assert scene.state(result) == "REVOKED"
-    assert scene.job(result).status is JobState.CANCELLED
-    with pytest.raises(JobCancelled):
-        scene.job(result).result()
-
-
-@REDIS_ONLY
-def test_a_revoked_job_is_cancelled_at_bytespike(scene: Scene):
-    result = scene.submit(LONG)
-    scene.wait_for_state(result, "RUNNING")
-
-    result.revoke()
-
-    assert_cancelled_once(scene, result)
-    assert scene.state(result) == "REVOKED"
-
-
-@REDIS_ONLY
-def test_a_revoke_that_goes_only_to_the_workers_cancels_at_bytespike_too(scene: Scene):
-    """As Flower's button does when Flower runs without this library."""
-    result = scene.submit(LONG)
-    scene.wait_for_state(result, "RUNNING")
-
-    scene.app.control.broadcast("revoke", arguments={"task_id": result.id, "terminate": True})
-
-    assert_cancelled_once(scene, result)
+    assert_cancelled_once(scene, *results)
+    assert {scene.state(result) for result in results} == {"REVOKED"}
+    assert {scene.job(result).status for result in results} == {JobState.CANCELLED}
+    for result in results:
+        with pytest.raises(JobCancelled):
+            scene.job(result).result()
 
 
 @pytest.mark.workers(0)
@@ -103,7 +89,7 @@ def test_a_job_past_its_deadline_is_cancelled_at_bytespike_and_expires(scene: Sc
     with pytest.raises(JobExpired) as expired:
         result.get(timeout=20)
 
-    assert_cancelled_once(scene, result, "JobExpired")
+    assert_cancelled_once(scene, result, error="JobExpired")
     assert expired.value.args[:2] == (result.id, 1.5)
     assert scene.state(result) == "FAILURE"
     assert scene.job(result).status is JobState.EXPIRED
