@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Final
 from tasks_bridge import events, facts, steps
 from tasks_bridge.ask import ask
 from tasks_bridge.compensate import compensate
+from tasks_bridge.durations import End
 from tasks_bridge.errors import BridgeError, SpendLimitReached, StoreError
 from tasks_bridge.hooks import tell_changed
+from tasks_bridge.knowledge import Mode
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.publish import publish_generate
 from tasks_bridge.record import JobState
@@ -67,6 +69,7 @@ class Outcome:
 async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
     """Bring every one of *leases* one step further. Never raises: what can't be done now is due again later."""
     begun = asyncio.get_running_loop().time()
+    await _recall(bridge, leases)
     plans = [_plan(bridge, lease, begun) for lease in leases]
     try:
         await _hold_back(bridge, plans)
@@ -122,6 +125,18 @@ class Plan:
         return self.view.answered_at(self.lease.now + self.age_s)
 
 
+async def _recall(bridge: Bridge, leases: Sequence[Lease]) -> None:
+    """Have at hand what was learned of the jobs' models; without it, they go by the published rule."""
+    if bridge.learning is None:
+        return
+    now = max(lease.now for lease in leases)
+    if stale := bridge.learning.stale([lease.record.model for lease in leases], now):
+        try:
+            await bridge.reactor.blocking(bridge.learning.refresh, stale, now)
+        except StoreError as error:
+            log.debug("countdowns go by what was known before: %s", error)
+
+
 def _plan(bridge: Bridge, lease: Lease, begun: float) -> Plan:
     view = View(
         job_id=lease.job_id,
@@ -133,6 +148,7 @@ def _plan(bridge: Bridge, lease: Lease, begun: float) -> Plan:
         now=lease.now,
         settings=bridge.settings,
         random=random.random(),  # noqa: S311 - spreads requests, keeps no secret
+        known=bridge.learning.of(lease.record.model) if bridge.learning else None,
     )
     return Plan(lease, view, steps.next_action(view), begun)
 
@@ -296,7 +312,33 @@ def _write_back(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:
     events.send(bridge.app, [_as_change(outcome) for outcome in open_ones if _is_change(outcome)])
     moved = [outcome for outcome in open_ones if outcome.step.state is not outcome.lease.state]
     tell_changed(bridge.hooks, [_as_change(outcome) for outcome in moved])
+    # last: a job's callbacks matter more than the next one's countdowns
+    _learn(bridge, [outcome for outcome in kept if outcome.step.state.is_terminal])
     return [outcome for outcome, is_held in zip(outcomes, held, strict=True) if not is_held]
+
+
+def _learn(bridge: Bridge, outcomes: Iterable[Outcome]) -> None:
+    """Note what the ends of jobs tell of their models' pace. What is lost here is one observation."""
+    learning = bridge.learning
+    if learning is None:
+        return
+    ends: dict[str, list[End]] = {}
+    for outcome in outcomes:
+        lease, model = outcome.lease, outcome.lease.record.model
+        known = learning.of(model)
+        end = steps.end_of(
+            lease.record,
+            outcome.step,
+            now=lease.now,
+            heard_at=lease.heard_at,
+            is_learned=known is not None and known.mode is Mode.LEARNED,
+        )
+        if end is not None:
+            ends.setdefault(model, []).append(end)
+    try:
+        learning.note(ends)
+    except StoreError as error:
+        log.debug("nothing was learned of %d ends: %s", len(ends), error)
 
 
 def _as_write(bridge: Bridge, outcome: Outcome) -> Write:

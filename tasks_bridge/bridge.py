@@ -20,6 +20,8 @@ from tasks_bridge.client import AsyncClient
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
 from tasks_bridge.hooks import Hooks
+from tasks_bridge.knowledge import Pace
+from tasks_bridge.learning import Learning, RedisEnds
 from tasks_bridge.reactor import Reactor
 from tasks_bridge.results import Results
 from tasks_bridge.settings import UNREADABLE, is_readable
@@ -71,6 +73,11 @@ class Bridge:
     def budget(self) -> Budget:
         """What jobs may cost."""
         return Budget(self.store, self.settings)
+
+    @cached_property
+    def learning(self) -> Learning | None:
+        """What is known of the models' pace; None if nothing is to be learned."""
+        return Learning(RedisEnds(self.store), Pace.of(self.settings)) if self.settings.learn_cadence else None
 
     def configure(self) -> None:
         """

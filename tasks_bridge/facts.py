@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tasks_bridge import cadence
+from tasks_bridge import outlook
 from tasks_bridge.results import Report
 
 if TYPE_CHECKING:
@@ -14,16 +14,12 @@ if TYPE_CHECKING:
 
 def progress(state: JobState, record: JobRecord, now: float) -> float:
     """The share of the work done in [0, 1]: 1 once the job is over, a guess until then."""
-    if state.is_terminal:
-        return 1.0
-    return 0.0 if record.submitted_at is None else cadence.progress(now - record.submitted_at, record.estimated_s)
+    return 1.0 if state.is_terminal else outlook.progress(record, now)
 
 
 def eta_s(state: JobState, record: JobRecord, now: float) -> float | None:
     """Seconds that are probably left; 0 once the job is over, None before it is submitted."""
-    if state.is_terminal:
-        return 0.0
-    return None if record.submitted_at is None else cadence.eta_s(now - record.submitted_at, record.estimated_s)
+    return 0.0 if state.is_terminal else outlook.eta_s(record, now)
 
 
 def report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tasks_bridge import steps
@@ -11,6 +12,8 @@ from tasks_bridge.client import Client
 from tasks_bridge.errors import BridgeError
 from tasks_bridge.events import Change
 from tasks_bridge.hooks import ENDING_TRIES, tell_ending
+from tasks_bridge.knowledge import Knowledge, Mode, Pace
+from tasks_bridge.learning import Learning, MemoryEnds
 from tasks_bridge.record import JobRecord, JobState
 from tasks_bridge.steps import Action, View
 
@@ -29,6 +32,7 @@ def run_inline(
     body: bytes,
     *,
     hooks: Iterable[Hooks] = (),
+    learning: Learning | None = None,
     client: Client | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
@@ -49,13 +53,18 @@ def run_inline(
     with own:
         state, is_sent = JobState.QUEUED, False
         while not state.is_terminal:
-            view = View(job_id, state, record, None, is_sent, clock(), settings, random.random())  # noqa: S311
+            known = _recalled(learning, record.model, clock())
+            view = View(job_id, state, record, None, is_sent, clock(), settings, random.random(), known=known)  # noqa: S311
             action = steps.next_action(view)
             step = steps.dropped(view) if action is Action.DROP else None
             if step is None:
                 answer = _ask(own, action, job_id, record, body)
                 step = _AFTER[action](view.answered_at(clock()), answer)
                 is_sent = True
+            if learning is not None:
+                learned = known is not None and known.mode is Mode.LEARNED
+                end = steps.end_of(record, step, now=clock(), heard_at=None, is_learned=learned)
+                learning.note({record.model: [end]} if end else {})
             state, record = step.state, step.record
             if not state.is_terminal:
                 sleep(step.delay_s)
@@ -63,6 +72,24 @@ def run_inline(
     if state is JobState.COMPLETED:
         return record.remote or {}
     raise steps.failure(job_id, state, record)
+
+
+def _recalled(learning: Learning | None, model: str, now: float) -> Knowledge | None:
+    if learning is None:
+        return None
+    if stale := learning.stale([model], now):
+        learning.refresh(stale, now)
+    return learning.of(model)
+
+
+def learning_of_this_process(settings: Settings) -> Learning | None:
+    """What jobs run inline have learned since the process began; None if nothing is to be learned."""
+    return _learning(Pace.of(settings)) if settings.learn_cadence else None
+
+
+@cache
+def _learning(pace: Pace) -> Learning:
+    return Learning(MemoryEnds(), pace)
 
 
 _AFTER = {

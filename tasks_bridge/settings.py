@@ -111,11 +111,16 @@ class Settings(BaseSettings):
 
     poll_min_s: Seconds = 2.0
     """Shortest countdown. Source: the /tasks/query page, "Polling cadence"."""
-    poll_max_s: Seconds = 30.0
-    """Longest countdown: bounds the lag behind an estimate that is far too high."""
+    poll_max_s: Seconds = 120.0
+    """Longest countdown, and so how old the state that is shown may get."""
+    poll_cost_s: Seconds = 1.0
+    """How many seconds of lag one poll is worth. More makes learned countdowns longer."""
+    learn_cadence: bool = True
+    """Whether countdowns follow from how long the model's latest jobs took; otherwise all go by the published rule."""
     callback_poll_factor: float = Field(default=4.0, ge=1, le=100)
-    """How much longer the countdowns of jobs are that ByteSpike was asked to call back for. They never end: whether a
-    callback comes at all is not documented (contract, section 14)."""
+    """How much longer the countdowns of jobs are that ByteSpike was asked to call back for, until their callbacks have
+    shown how often they come; and how much longer than `poll_max_s` they may be. They never end: whether a callback
+    comes at all is not documented (contract, section 14)."""
     poll_batch: int = Field(default=100, ge=1, le=1000)
     """Most jobs that one `poll` message names."""
     tick_s: Seconds = 0.25

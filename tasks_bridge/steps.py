@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from tasks_bridge.cadence import backoff_s, countdown_s, deadline_at
+from tasks_bridge import outlook
+from tasks_bridge.cadence import PUBLISHED_MAX_S, assumed_s, backoff_s, countdown_s, deadline_at
+from tasks_bridge.durations import End
 from tasks_bridge.errors import (
     ApiConnectionError,
     ApiError,
@@ -33,10 +36,11 @@ from tasks_bridge.errors import (
     SettingsError,
     SpendLimitReached,
 )
-from tasks_bridge.models import RemoteTask
+from tasks_bridge.models import RemoteStatus, RemoteTask
 from tasks_bridge.record import JobRecord, JobState, RecordedError, advance
 
 if TYPE_CHECKING:
+    from tasks_bridge.knowledge import Knowledge
     from tasks_bridge.settings import Settings
 
 LOOKUP_AFTER_S: Final = 300.0
@@ -47,6 +51,9 @@ Source: contract, section 14 (how long `out_task_id` is remembered).
 
 TROUBLE_AFTER: Final = 3
 """Failures in a row after which an operator should read about them."""
+
+CALLED_WITHIN: Final = 0.98
+"""A callback comes when the job has lasted for this share, at least, of the time it took until the callback came."""
 
 CONCURRENCY_WAIT_S: Final = (1.0, 3.0)
 """Wait after a 429 for too many requests at once. Source: contract, section 8."""
@@ -98,6 +105,8 @@ class View:
     """Uniform in [0, 1)."""
     asked_at: float | None = None
     """When ByteSpike was asked, if that was earlier: what it says is no newer."""
+    known: Knowledge | None = None
+    """What was learned of its model's pace."""
 
     def at(self, now: float) -> View:
         """The same job at another moment."""
@@ -144,13 +153,32 @@ class View:
 
     def countdown_s(self) -> float:
         """Until the next regular look."""
-        wanted = countdown_s(
-            self.record.estimated_s,
-            poll_min_s=self.settings.poll_min_s,
-            poll_max_s=self.settings.poll_max_s,
+        wanted = self._learned_countdown_s()
+        if wanted is None:
+            wanted = countdown_s(
+                self.record.estimated_s,
+                poll_min_s=self.settings.poll_min_s,
+                poll_max_s=self.settings.poll_max_s,
+                random=self.random,
+            )
+            wanted *= self.settings.callback_poll_factor if self.record.has_callback else 1
+        return self.until_deadline(wanted)
+
+    def _learned_countdown_s(self) -> float | None:
+        record = self.record
+        if self.known is None or record.submitted_at is None:
+            return None
+        return self.known.countdown_s(
+            self.now - record.submitted_at,
+            assumed_s(record.estimated_s),
+            has_callback=record.has_callback,
             random=self.random,
         )
-        return self.until_deadline(wanted * (self.settings.callback_poll_factor if self.record.has_callback else 1))
+
+    @property
+    def pause_s(self) -> float:
+        """At most until what is not settled yet is looked at again, whatever is known of the model's pace."""
+        return min(self.settings.poll_max_s, PUBLISHED_MAX_S)
 
     def backoff_s(self, attempt: int) -> float:
         """Until the next try after the *attempt*-th failure in a row, the deadline apart."""
@@ -323,6 +351,38 @@ def after_cancel(view: View, outcome: RemoteTask | BridgeError) -> Step:
     return _insist(view, view.record, f"cancel unanswered: {outcome}")
 
 
+def end_of(before: JobRecord, step: Step, *, now: float, heard_at: float | None, is_learned: bool) -> End | None:
+    """
+    What a job's end tells of its model's pace; None if nothing.
+
+    Args:
+        before: Its record until now.
+        step: How it ends.
+        now: When that was seen.
+        heard_at: When ByteSpike's callback last came.
+        is_learned: Whether its model's countdowns are learned ones.
+    """
+    # when it began is not known of one that was found by a repeated submit, or was over by the time it was accepted
+    began_at, seen_at, after = before.submitted_at, before.seen_at, step.record
+    was_over = (before.remote or {}).get("status") in RemoteStatus.TERMINAL
+    if not step.state.is_terminal or began_at is None or seen_at is None or before.attempted_at is not None or was_over:
+        return None
+    after_s, by_s, called = seen_at - began_at, inf, None
+    by_itself = (after.remote or {}).get("status") in (RemoteStatus.COMPLETED, RemoteStatus.FAILED)
+    if by_itself and after.polled_at is not None:
+        by_s = after.polled_at - began_at
+        if before.has_callback:
+            called = heard_at is not None and seen_at < heard_at
+            if called and heard_at is not None:
+                by_s = min(by_s, heard_at - began_at)
+                after_s = max(after_s, CALLED_WITHIN * by_s)
+    # of one that was stopped before it was ever read, it is only known that it existed
+    if by_s <= after_s or (by_s == inf and after_s <= 0):
+        return None
+    at = after.polled_at if by_s < inf and after.polled_at is not None else now
+    return End(at, after_s, by_s, assumed_s(after.estimated_s), after.polls, is_learned, called)
+
+
 def failure(job_id: str, state: JobState, record: JobRecord) -> BridgeError:
     """The error with which a job in a terminal *state* other than COMPLETED ends."""
     if record.error is not None:
@@ -368,7 +428,7 @@ def _never_submitted(view: View) -> Step:
     """What becomes of a job that is not to be submitted any more, and of which ByteSpike knows nothing."""
     record = view.record.but(ending_at=view.ending_at)
     if view.may_turn_up:
-        wait_s = view.until_deadline(view.settings.poll_max_s)
+        wait_s = view.until_deadline(view.pause_s)
         return Step(JobState.QUEUED, record, wait_s, "a submit may still be on its way")
     if record.refusal is not None:
         return Step(JobState.FAILED, record.but(error=record.refusal), 0, f"refused for good: {record.refusal.name}")
@@ -383,6 +443,7 @@ def _accepted(view: View, task: RemoteTask) -> Step:
         attempts=0,
         failures=0,
     )
+    record = record.but(**outlook.noted(record, view.known, view.now))
     if task.is_terminal:
         # a repeated submit answers with the current status, but perhaps without the output (contract, section 3)
         return Step(JobState.RUNNING, record, 0, f"accepted as {task.task_id}, {task.status} already")
@@ -399,9 +460,12 @@ def _observed(view: View, task: RemoteTask) -> Step:
         polls=view.record.polls + 1,
         failures=0,
     )
-    state = advance(view.state, task.status)
+    state, reason = advance(view.state, task.status), f"ByteSpike says {task.status}"
+    if state.is_terminal:
+        return Step(state, record, 0, reason)
+    record = record.but(**outlook.noted(view.record, view.known, view.now))
     seen = replace(view, state=state, record=record)
-    return Step(state, record, seen.countdown_s(), f"ByteSpike says {task.status}")
+    return Step(state, record, seen.countdown_s(), reason)
 
 
 def _within_job_limit(view: View, step: Step) -> Step:
@@ -423,7 +487,7 @@ def _missing(view: View, error: NotFound) -> Step:
     since_submit_s = view.now - (record.submitted_at or record.starts_at)
     if since_submit_s < settings.not_found_grace_s:
         wait_s = min(settings.poll_min_s, settings.not_found_grace_s - since_submit_s)
-        record = record.but(failures=record.failures + 1, polled_at=view.now)
+        record = record.but(failures=record.failures + 1)
         return Step(view.state, record, view.until_deadline(wait_s), "not found yet")
     record = record.but(error=_job_failed(view, error), is_unconfirmed=True)
     return Step(JobState.FAILED, record, 0, f"gone: {error}", is_trouble=True)
@@ -431,7 +495,7 @@ def _missing(view: View, error: NotFound) -> Step:
 
 def _unread(view: View, error: BridgeError) -> Step:
     failures = view.record.failures + 1
-    record = view.record.but(failures=failures, polled_at=view.now)
+    record = view.record.but(failures=failures)
     if isinstance(error, RateLimited):
         wait_s = view.rate_limit_s(error)
     else:
@@ -457,7 +521,7 @@ def _insist(view: View, record: JobRecord, reason: str) -> Step:
         return Step(JobState.EXPIRED, record, 0, f"expired, cancel unconfirmed: {reason}", is_trouble=True)
     failures = record.failures + 1
     record = record.but(failures=failures, ending_at=view.ending_at)
-    wait_s = min(view.backoff_s(failures), view.settings.poll_max_s)
+    wait_s = min(view.backoff_s(failures), view.pause_s)
     return Step(view.state, record, wait_s, reason, is_trouble=failures >= TROUBLE_AFTER)
 
 

@@ -22,7 +22,7 @@ from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import ApiError, BridgeError, InvalidRequest, JobConflict, JobError, StoreError
 from tasks_bridge.events import GENERATE, POLL
 from tasks_bridge.finish import OutcomesOnly, abandoned, finish, finished
-from tasks_bridge.inline import run_inline
+from tasks_bridge.inline import learning_of_this_process, run_inline
 from tasks_bridge.intake import prepare, register, register_all
 from tasks_bridge.order import Order, parse_order
 from tasks_bridge.publish import publish_generate
@@ -306,7 +306,9 @@ def _generate_inline(task: Generate, arguments: Mapping[str, Any]) -> dict[str, 
     job_id = str(task.request.id or uuid())
     body = order.body(job_id)
     now = time.time()
-    return run_inline(settings, job_id, order.record(body, settings, now=now, delay_s=0.0), body, hooks=hooks)
+    record = order.record(body, settings, now=now, delay_s=0.0)
+    learning = learning_of_this_process(settings)
+    return run_inline(settings, job_id, record, body, hooks=hooks, learning=learning)
 
 
 def _begin(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, Any]) -> Lease | None:

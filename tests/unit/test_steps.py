@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tasks_bridge import errors, steps
-from tasks_bridge.cadence import deadline_at
+from tasks_bridge.cadence import PUBLISHED_MAX_S, deadline_at
+from tasks_bridge.durations import End
 from tasks_bridge.errors import (
     ApiConnectionError,
     ApiResponseError,
@@ -631,10 +633,10 @@ def test_a_job_that_is_held_back_waits_unchanged_but_a_cancel_ends_with_its_grac
     assert steps.held_back(last, Action.CANCEL, 7).state is EXPIRED
 
 
-def test_an_unconfirmed_cancel_backs_off_but_is_repeated_as_often_as_a_job_is_polled() -> None:
+def test_an_unconfirmed_cancel_backs_off_but_is_repeated_as_often_as_a_job_of_an_unknown_model_is_polled() -> None:
     waits = [after_cancel(view(cancel="x", failures=failures), ApiTimeout("late")).delay_s for failures in (0, 1, 20)]
 
-    assert waits == [0.75, 1.5, SETTINGS.poll_max_s]
+    assert waits == [0.75, 1.5, PUBLISHED_MAX_S]
 
 
 def test_a_task_that_is_found_was_submitted_when_it_is_first_seen() -> None:
@@ -658,3 +660,91 @@ def test_a_job_that_failed_without_a_remote_task_has_no_code() -> None:
     error = failure("job", FAILED, view(QUEUED).record)
 
     assert error.args == ("job", None, None, None)
+
+
+# -- what an end tells of its model's pace ----------------------------------------------------------------------------
+
+END_AT = START + 96
+
+
+def ended(
+    state: JobState = COMPLETED, *, status: str | None = None, heard_at: float | None = None, **before: Any
+) -> End | None:
+    """What is learned of a job that was accepted at START, last seen at START + 80 and over 16 seconds later."""
+    known = {"polled_at": START + 80, "polls": 5, "estimated_s": 105.0}
+    seen = view(RUNNING, now=END_AT, **(known | before))
+    step = after_query(seen, task(status or state.value.lower()))
+    if step.state is not state:
+        step = steps.Step(state, step.record, 0, "otherwise")
+    return steps.end_of(seen.record, step, now=END_AT, heard_at=heard_at, is_learned=True)
+
+
+@pytest.mark.parametrize("state", [COMPLETED, FAILED])
+def test_an_end_lies_between_the_last_two_good_reads(state: JobState) -> None:
+    assert ended(state) == End(END_AT, 80, 96, 105, 6, learned=True)
+
+
+def test_the_first_read_may_find_it_over() -> None:
+    assert ended(polled_at=None) == End(END_AT, 0, 96, 105, 6, learned=True)
+
+
+def test_a_read_that_failed_says_nothing_of_the_end() -> None:
+    failed = after_query(view(RUNNING, now=START + 90, polled_at=START + 80), ServerError("", 500)).record
+
+    assert failed.polled_at == START + 80
+
+
+def test_of_a_job_that_was_stopped_it_is_known_that_it_lasted_until_the_last_read() -> None:
+    for state in (CANCELLED, EXPIRED):
+        assert ended(state, status="cancelled") == End(END_AT, 80, math.inf, 105, 6, learned=True)
+        assert ended(state, status="cancelled", polled_at=None) is None
+
+
+def test_a_callback_tells_of_an_end_nearly_to_the_second() -> None:
+    end = ended(has_callback=True, heard_at=START + 90)
+
+    assert end is not None
+    assert end.after_s == pytest.approx(88.2)
+    assert (end.by_s, end.called) == (90, True)
+
+
+@pytest.mark.parametrize("heard_at", [None, START + 40])
+def test_a_callback_that_has_not_come_when_the_end_is_read_was_missed(heard_at: float | None) -> None:
+    assert ended(has_callback=True, heard_at=heard_at) == End(END_AT, 80, 96, 105, 6, learned=True, called=False)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"attempted_at": START - 9},  # an earlier submit may have got through
+        {"remote": {"task_id": "task_1", "status": "completed"}},  # over when a repeated submit found it
+        {"submitted_at": None},
+    ],
+)
+def test_nothing_is_learned_where_the_beginning_is_not_known(before: dict[str, Any]) -> None:
+    assert ended(**before) is None
+
+
+def test_nothing_is_learned_from_a_job_that_goes_on() -> None:
+    assert ended(RUNNING, status="running") is None
+
+
+def test_learned_countdowns_replace_the_published_rule_s_where_there_are_any() -> None:
+    class Known:
+        def __init__(self, wait_s: float | None) -> None:
+            self.wait_s = wait_s
+
+        def countdown_s(self, elapsed_s: float, estimate_s: float, *, has_callback: bool, random: float) -> Any:
+            assert (elapsed_s, estimate_s, has_callback, random) == (10, 60, False, MIDDLE)
+            return self.wait_s
+
+        def left_s(self, elapsed_s: float, estimate_s: float) -> float:
+            return 44.0
+
+    seen = view(estimated_s=60.0)
+    learned, cold = (replace(seen, known=Known(wait_s)) for wait_s in (33.0, None))  # type: ignore[arg-type]
+
+    step = after_query(learned, task("running"))
+    assert (step.delay_s, step.record.left_s) == (33, 44)
+    assert after_query(cold, task("running")).delay_s == 10
+    assert after_query(replace(learned, now=DEADLINE - 5), task("completed")).record.left_s is None

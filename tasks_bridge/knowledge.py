@@ -1,0 +1,227 @@
+"""
+What is known of one model's pace, and the countdowns that follow from it. Pure.
+
+A model about which little is known, or whose learned countdowns have lately cost more than the published rule's would
+have on the same jobs, goes by the published rule (`cadence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import cached_property
+from math import ceil, exp, log
+from statistics import median, pstdev
+from typing import TYPE_CHECKING, Final
+
+from tasks_bridge.cadence import JITTER, countdown_s
+from tasks_bridge.durations import Durations, End, Interval, estimate, since_change
+from tasks_bridge.inspection import Bounds, Schedule, plan
+
+if TYPE_CHECKING:
+    from tasks_bridge.settings import Settings
+
+FEWEST_ENDS: Final = 8
+"""Ends from which on there is something to go by."""
+
+RIPE: Final = 1.5
+"""
+An end counts once its job would be this many times as old as nine in ten jobs get: of a thousand jobs that began
+together the first to end are the quickest, and would make all others look late.
+"""
+
+SECONDS_IF: Final = 0.9
+"""Durations are learned in seconds rather than in estimates where that makes them spread so much less."""
+
+COMPARED: Final = 32
+"""Latest ends over which what was paid is compared with the published rule's cost."""
+ALLOWANCE: Final = 0.05
+PARTS: Final = 5
+"""Values that stand for where in its interval a job may have ended."""
+
+SCALES: Final = 200.0
+"""Estimates closer than one in so many share a schedule."""
+MOST_SCHEDULES: Final = 64
+
+
+class Basis(StrEnum):
+    """What durations are learned in."""
+
+    ESTIMATES = "estimates"
+    SECONDS = "seconds"
+
+
+class Mode(StrEnum):
+    """Which countdowns a model gets, and why."""
+
+    COLD = "cold"  # the published rule: too little is known
+    LEARNED = "learned"
+    LOSING = "losing"  # the published rule: it has been the better one lately
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The settings that countdowns depend on; see `Settings`."""
+
+    poll_min_s: float
+    poll_max_s: float
+    poll_cost_s: float
+    callback_poll_factor: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Pace:
+        """Those of *settings*."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+
+class Knowledge:
+    """What the latest ends of one model's jobs say."""
+
+    def __init__(self, ends: Sequence[End], pace: Pace, *, now: float) -> None:
+        """Go by *ends*, newest first, as they stand at *now* on the store's clock."""
+        self.pace = pace
+        self.ends = _ripe(ends, now)
+        self._schedules: dict[tuple[int, bool], Schedule] = {}
+
+    @cached_property
+    def is_cold(self) -> bool:
+        """Whether too little is known."""
+        return sum(end.is_seen for end in self.ends) < FEWEST_ENDS
+
+    @cached_property
+    def mode(self) -> Mode:
+        """Which countdowns it gives."""
+        if self.is_cold:
+            return Mode.COLD
+        ours, theirs = self.costs
+        return Mode.LOSING if ours > theirs + ALLOWANCE * max(theirs, 0) else Mode.LEARNED
+
+    @cached_property
+    def basis(self) -> Basis:
+        """Where estimates say nothing of how long jobs take, their errors would only be added."""
+        seen = [end for end in self.ends if end.is_seen]
+        middles = [log(max(end.after_s, end.by_s / 4) * end.by_s) / 2 for end in seen]
+        in_estimates = pstdev(middle - log(end.estimate_s) for middle, end in zip(middles, seen, strict=True))
+        return Basis.SECONDS if pstdev(middles) < SECONDS_IF * in_estimates else Basis.ESTIMATES
+
+    @cached_property
+    def intervals(self) -> list[Interval]:
+        """The ends in units of the basis, newest first."""
+        scales = [self._scale(end.estimate_s) for end in self.ends]
+        return [(end.after_s / scale, end.by_s / scale) for end, scale in zip(self.ends, scales, strict=True)]
+
+    @cached_property
+    def relevant(self) -> int:
+        """How many of the ends come after the last change of pace."""
+        newest = since_change(self.intervals)
+        # of nothing but jobs that were stopped there is nothing to learn
+        return newest if any(end.is_seen for end in self.ends[:newest]) else len(self.ends)
+
+    @cached_property
+    def durations(self) -> Durations:
+        """How long jobs take, in units of the basis."""
+        relevant = self.relevant
+        return estimate(self.intervals[:relevant], [end.jobs for end in self.ends[:relevant]], self.centre)
+
+    @cached_property
+    def centre(self) -> float:
+        """What estimates come to, in units of the basis."""
+        return median(end.estimate_s for end in self.ends) if self.basis is Basis.SECONDS else 1.0
+
+    @cached_property
+    def costs(self) -> tuple[float, float]:
+        """What the latest jobs have cost in lag and polls, and what they would have by the published rule; means."""
+        latest = [end for end in self.ends if end.is_seen and end.called is None][:COMPARED]
+        ours = theirs = 0.0
+        for end in latest:
+            scale = self._scale(end.estimate_s)
+            ended_s = [x * scale for x in self.durations.between(end.after_s / scale, end.by_s / scale, PARTS)]
+            every_s = self.published_s(end.estimate_s)
+            published = 0.0
+            for at_s in ended_s:
+                polls = max(ceil(at_s / every_s), 1)
+                published += (polls * every_s - at_s + self.pace.poll_cost_s * polls) / PARTS
+            theirs += published
+            ours += end.by_s - sum(ended_s) / PARTS + self.pace.poll_cost_s * end.polls if end.learned else published
+        count = max(len(latest), 1)
+        return ours / count, theirs / count
+
+    @cached_property
+    def missed(self) -> float:
+        """
+        The share of jobs whose callback does not tell of their end.
+
+        At first it is such that countdowns are ``callback_poll_factor`` times as long, as if that had been seen.
+        """
+        expected = [end for end in self.ends if end.is_seen and end.called is not None]
+        lost = sum(not end.called for end in expected)
+        return (1 + lost) / (self.pace.callback_poll_factor**2 + len(expected))
+
+    def published_s(self, estimate_s: float) -> float:
+        """The published rule's countdown, without jitter."""
+        return countdown_s(estimate_s, poll_min_s=self.pace.poll_min_s, poll_max_s=self.pace.poll_max_s, random=0.5)
+
+    def durations_s(self, estimate_s: float) -> Durations:
+        """How long jobs with this estimate take, in seconds."""
+        return self.durations.scaled(self._scale(estimate_s))
+
+    def schedule(self, estimate_s: float, *, has_callback: bool) -> Schedule:
+        """When to look at jobs with about this estimate; computed in a few milliseconds, once."""
+        step = round(log(self._scale(estimate_s)) * SCALES)
+        known = self._schedules.get((step, has_callback))
+        if known is None:
+            known = plan(self.durations.scaled(exp(step / SCALES)), self.bounds(has_callback=has_callback))
+            while len(self._schedules) >= MOST_SCHEDULES:
+                del self._schedules[next(iter(self._schedules))]
+            self._schedules[step, has_callback] = known
+        return known
+
+    def bounds(self, *, has_callback: bool) -> Bounds:
+        """
+        What looks must keep to.
+
+        Lag is only there where the callback is not: a look is worth as much less.
+        """
+        pace = self.pace
+        if not has_callback:
+            return Bounds(pace.poll_min_s, pace.poll_max_s, pace.poll_cost_s)
+        cost_s = pace.poll_cost_s / self.missed
+        return Bounds(pace.poll_min_s, pace.poll_max_s * pace.callback_poll_factor, cost_s)
+
+    def countdown_s(self, elapsed_s: float, estimate_s: float, *, has_callback: bool, random: float) -> float | None:
+        """
+        Until a job is worth the next look; None for the published rule.
+
+        Args:
+            elapsed_s: Since ByteSpike accepted it.
+            estimate_s: What is expected of it.
+            has_callback: Whether ByteSpike was asked to call when it ends.
+            random: Uniform in [0, 1). The jitter is small where looks are close, for there the moment matters.
+        """
+        if self.mode is not Mode.LEARNED:
+            return None
+        schedule, bounds = self.schedule(estimate_s, has_callback=has_callback), self.bounds(has_callback=has_callback)
+        wait_s = schedule.wait_s(elapsed_s)
+        wait_s += JITTER * (2 * random - 1) * min(wait_s, schedule.wait_s(elapsed_s + wait_s))
+        return min(max(wait_s, bounds.least_s), bounds.most_s)
+
+    def left_s(self, elapsed_s: float, estimate_s: float) -> float | None:
+        """Half of the jobs that have lasted for *elapsed_s* take longer than this from then on; None if unknown."""
+        if self.is_cold:
+            return None
+        scale = self._scale(estimate_s)
+        return self.durations.left(max(elapsed_s, 0.0) / scale) * scale
+
+    def _scale(self, estimate_s: float) -> float:
+        return estimate_s if self.basis is Basis.ESTIMATES else 1.0
+
+
+def _ripe(ends: Sequence[End], now: float) -> list[End]:
+    """Those of *ends* whose job was accepted so long ago that what was accepted with it has ended as well."""
+    if not ends:
+        return []
+    longest_s = sorted(end.known_s for end in ends)[int(0.9 * (len(ends) - 1))]
+    ripe = [end for end in ends if now - end.accepted_at >= RIPE * longest_s]
+    # of jobs that began together the slow ones end last: by their ends, they would look like a change of pace
+    return sorted(ripe, key=lambda end: end.accepted_at, reverse=True)
