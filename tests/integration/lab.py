@@ -142,7 +142,7 @@ def short_settings(redis_url: str, namespace: str, base_url: str, **changes: Any
     return Settings(**(values | changes))
 
 
-def _forget_results() -> None:
+def forget_results() -> None:
     """
     Let no handle on a result, in whichever thread it was made, unsubscribe from Redis when it is collected one day.
 
@@ -180,7 +180,7 @@ class Lab:
         try:
             yield
         finally:
-            _forget_results()
+            forget_results()
             _state._set_current_app(before[0])
             _state.set_default_app(before[1])
             self.bridge.store.client.close()

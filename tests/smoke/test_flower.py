@@ -27,7 +27,7 @@ from tasks_bridge.bridge import bridge_of
 from tasks_bridge.embedded import EmbeddedRedis, free_port
 from tasks_bridge.events import GENERATE, POLL
 from tasks_bridge.sandbox import SandboxServer
-from tests.integration.lab import Events
+from tests.integration.lab import Events, forget_results
 from tests.smoke import smoke_app
 from tests.smoke.nodes import ROOT
 from tests.smoke.processes import LocalProcess, Reaper, eventually
@@ -144,6 +144,7 @@ def stage(bare_environment: None, tmp_path_factory: pytest.TempPathFactory) -> I
                 worker.stop(10)
                 flower.stop(10)
                 reaper.close()
+                forget_results()
                 app.close()
 
 
