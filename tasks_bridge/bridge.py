@@ -147,8 +147,9 @@ class Bridge:
         """Celery's hook before a worker starts: whoever connected before did it as a caller, who has less patience."""
         if sender.app is self.app:
             self._is_worker = True
-            for made in ("store", "gate", "budget", "_producers"):
-                vars(self).pop(made, None)
+            for name, made in vars(type(self)).items():
+                if isinstance(made, cached_property):
+                    vars(self).pop(name, None)
 
     @contextmanager
     def producer(self, given: Any) -> Iterator[Any]:

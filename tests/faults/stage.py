@@ -212,6 +212,14 @@ def reconnect(scene: Scene) -> None:
     scene.redis.connection_pool.disconnect()
 
 
+def assert_asked_at_leisure(scene: Scene) -> None:
+    """No job has been asked about more often than its countdown and, now and then, the end of a lease call for."""
+    shortest_s = 0.9 * scene.bridge.settings.poll_min_s
+    for task in scene.sandbox.tasks():
+        most = (task["seen_end_s"] - task["created_s"]) / shortest_s + 5
+        assert task["queries"] <= most, f"expected at most {most:.0f} queries: {task}"
+
+
 def elapsed_s(action: Callable[[], object]) -> float:
     """How long *action* takes."""
     begun = time.monotonic()

@@ -115,7 +115,7 @@ def hire(stage: Stage, count: int) -> None:
 
 
 BREAKER = "{tasks-bridge}:gate:breaker"
-SETTLE_S = 0.5
+SETTLE_S = 0.8
 WATCH_S = 2.5
 
 
@@ -145,7 +145,8 @@ def test_one_two_and_four_workers_ask_a_closed_service_alike_about_once_per_prob
 
         told = f"{count} workers, {kind}: {opened - before} requests in {opened_s:.1f} s, then {probes} in {WATCH_S} s"
         print(told)  # noqa: T201 - the figures for the documentation
-        assert 1 <= probes <= WATCH_S / PACE["breaker_max_s"] + 2, f"expected about one a second: {told}"
+        # and two for the first, shorter intervals, and one for a request that a busy machine has sent late
+        assert 1 <= probes <= WATCH_S / PACE["breaker_max_s"] + 3, f"expected about one a second: {told}"
         # of each job about one request, for more was not under way when five had failed; and the first probes
         assert opened - before <= len(results) + 2 * FAILURES, told
         scene.sandbox.heal()

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.stage import Stage, reconnect, supervised
+from tests.faults.stage import Stage, assert_asked_at_leisure, reconnect, supervised
 from tests.rabbitmq import RabbitMQ, find_rabbitmq
 from tests.smoke.processes import Reaper
 
@@ -59,3 +59,4 @@ def test_a_rabbitmq_that_is_killed_and_restarted_delays_jobs_and_loses_none(
             scene.wait_for_end(*results, timeout_s=60)
         scene.assert_completed_once(*results)
         assert scene.sandbox.stats()["duplicate_submits"] == 0
+        assert_asked_at_leisure(scene)

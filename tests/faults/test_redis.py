@@ -12,7 +12,7 @@ import redis
 from tasks_bridge import StoreError, StoreUnreachable
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.store.patience import RETRIES
-from tests.faults.stage import Stage, elapsed_s, meanwhile, paused, reconnect, supervised
+from tests.faults.stage import Stage, assert_asked_at_leisure, elapsed_s, meanwhile, paused, reconnect, supervised
 from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
@@ -60,6 +60,7 @@ def assert_all_in_order(scene: Scene, results: list) -> None:
     assert scene.calls("failed") == [], scene.show()
     assert sorted(task["out_task_id"] for task in scene.sandbox.tasks()) == ids, scene.show()
     assert max(task["submits"] for task in scene.sandbox.tasks()) <= 3, scene.show()
+    assert_asked_at_leisure(scene)
 
 
 def test_a_redis_that_stands_still_for_five_leases_and_timeouts_loses_nothing(scene: Scene, server: EmbeddedRedis):

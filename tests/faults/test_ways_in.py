@@ -21,7 +21,7 @@ from tasks_bridge.gate import Gate
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import Purpose
 from tasks_bridge.store.redis import RedisStore, connect
-from tests.faults.stage import Stage, reconnect, supervised
+from tests.faults.stage import Stage, assert_asked_at_leisure, reconnect, supervised
 from tests.smoke.processes import Reaper, eventually
 
 NAMESPACE = "tasks-bridge"
@@ -230,6 +230,7 @@ def test_a_failover_through_sentinel_delays_jobs_and_loses_none(tmp_path: Path, 
                 eventually(lambda: is_master(sentinel, replica), expected="the replica promoted")
                 reconnect(scene)
                 scene.assert_completed_once(*results)
+            assert_asked_at_leisure(scene)
 
 
 @pytest.mark.parametrize(
