@@ -514,7 +514,7 @@ def test_what_a_cancelled_job_cost_is_kept_wherever_one_can_look(lab: Lab, cause
     script = {**LONG, "cancel": "billed", "cancel_credits": 0.25}
     deadline_s = 1.5 if cause == "deadline" else None
     result = generate.apply_async((MODEL, lab.params(script)), {"deadline_s": deadline_s}, link_error=apologise.s())
-    eventually(lambda: result.state == "RUNNING", "the job to run")
+    eventually(lambda: str(result.state) == "RUNNING", "the job to run")
 
     if cause == "cancel":
         assert lab.job(result).cancel()
