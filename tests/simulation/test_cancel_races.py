@@ -16,7 +16,7 @@ import pytest
 from celery.signals import before_task_publish
 
 from tasks_bridge.cadence import PUBLISHED_MAX_S
-from tasks_bridge.errors import ApiConnectionError, AuthenticationError, BadRequest, ServerError
+from tasks_bridge.errors import ApiConnectionError, AuthenticationError, BadRequest, RateLimited, ServerError
 from tasks_bridge.record import JobState
 from tests.simulation.service import CHARGE, PRICE
 from tests.simulation.world import BEGINNING, Process, World, app, completed
@@ -484,3 +484,77 @@ def test_several_cancels_from_several_callers_are_one(world: World, worker: Proc
     assert not world.cancel(job)
     world.revoke(job)
     ended(world, job, worker, (JobState.CANCELLED, "JobCancelled", "REVOKED"))
+
+
+# -- `expires`: not submitted by then ---------------------------------------------------------------------------------
+
+EXPIRES_S = 28.0
+
+
+@pytest.fixture
+def limited(world: World) -> str:
+    """A job that is to be submitted in half a minute, or not at all."""
+    return world.submit(expires=EXPIRES_S)
+
+
+def test_a_job_whose_time_to_submit_passes_before_a_worker_has_its_message_is_not_submitted(
+    world: World, worker: Process, limited: str
+) -> None:
+    world.pass_time(EXPIRES_S)
+
+    ended(world, limited, worker, EXPIRED)
+    assert world.requests == []
+
+
+def test_a_job_whose_time_to_submit_passes_while_its_submit_is_held_back_is_not_submitted(
+    world: World, worker: Process, limited: str
+) -> None:
+    world.take_all(worker)
+    world.sent("submit").fail(RateLimited("", 429, "rate_limit_exceeded", 100.0))
+    world.settle()
+    world.go_on(worker, EXPIRES_S)
+
+    assert world.state(limited) is JobState.EXPIRED, "expected it to end at that moment, not when it may submit again"
+    ended(world, limited, worker, EXPIRED)
+    assert [request.kind for request in world.requests] == ["submit"]
+
+
+@pytest.mark.parametrize("fate", ["answered", "lost on its way back", "that of a dead worker"])
+def test_a_job_whose_submit_arrived_in_time_goes_on(world: World, worker: Process, limited: str, fate: str) -> None:
+    world.take_all(worker)
+    world.sent("submit").arrive()
+    world.pass_time(EXPIRES_S)
+    if fate == "answered":
+        world.sent("submit").reach()
+    elif fate == "lost on its way back":
+        world.sent("submit").fail(LOST)
+    else:
+        worker.die()
+    world.remote(limited).end("completed")
+
+    ended(world, limited, world.worker(), COMPLETED)
+    assert sum(request.kind == "submit" for request in world.requests) == 1, "expected it to be looked for"
+
+
+@pytest.mark.parametrize("fate", ["lost on its way", "that of a dead worker"])
+def test_a_job_whose_submit_did_not_arrive_in_time_expires(
+    world: World, worker: Process, limited: str, fate: str
+) -> None:
+    world.take_all(worker)
+    world.pass_time(EXPIRES_S)
+    if fate == "lost on its way":
+        world.sent("submit").fail(REFUSED)
+    else:
+        worker.die()
+
+    ended(world, limited, world.worker(), EXPIRED)
+    assert world.service.tasks == {}
+    assert sum(request.kind == "submit" for request in world.requests) == 1
+
+
+def test_a_job_that_was_submitted_in_time_does_not_expire(world: World, worker: Process, limited: str) -> None:
+    remote = submitted(world, worker, limited)
+    world.go_on(worker, EXPIRES_S)
+    remote.end("completed")
+
+    ended(world, limited, worker, COMPLETED)
