@@ -29,7 +29,8 @@ end
 
 if ARGV[1] == 'admit' then
   if not probe_at then return {ARGV[2], '0', failures} end
-  if now < probe_at then return {'0', tostring(probe_at - now), failures} end
+  -- further ahead than that was never set: the clock has jumped back
+  if now < probe_at and probe_at - now <= interval_s + 1 then return {'0', tostring(probe_at - now), failures} end
   -- before its answer is known: where requests hang, that may take longer than the interval
   interval_s = math.min(interval_s * 2, tonumber(ARGV[3]))
   next_probe(interval_s)

@@ -544,6 +544,19 @@ def test_writing_back_forgets_how_often_the_message_was_lost(store: Store, clock
     assert begin(store, "job").claims == 1
 
 
+def test_a_clock_that_jumps_makes_a_job_early_or_late_by_the_jump_and_loses_nothing(store: Store, clock: Clock) -> None:
+    register(store, "job", delay_s=10)
+
+    clock.advance(-3600)
+    assert store.next_due_s() == pytest.approx(3610)
+    clock.advance(7200)
+    assert [claim.job_id for claim in store.claim(1, LEASE_S)] == ["job"]
+    lease = begin(store, "job")
+    clock.advance(-3600)
+    assert store.write(lease, JobState.PENDING, a_record(), delay_s=5), "nobody else has begun"
+    assert store.next_due_s() == pytest.approx(5), "what is written after the jump is on time"
+
+
 def test_a_late_holder_writes_nothing(store: Store, clock: Clock) -> None:
     register(store, "job", published=True)
     late = begin(store, "job")

@@ -87,6 +87,14 @@ def test_probes_that_fail_come_less_often_also_while_they_have_no_answer_yet(new
     assert waits == pytest.approx([2 * PROBE_S, 4 * PROBE_S, 4 * PROBE_S, 4 * PROBE_S], rel=0.25)
 
 
+def test_a_clock_of_redis_that_jumps_back_keeps_the_circuit_open_for_no_longer(new_gate):
+    gate = new_gate()
+    gate.report(good=0, bad=FAILURES)
+    gate._store.client.hincrbyfloat(gate._breaker, "probe_at", 3600)  # as if it were an hour earlier now
+
+    assert gate.admit(100).admitted == 1
+
+
 def test_requests_under_way_when_the_circuit_opened_do_not_prolong_it(new_gate):
     gate = new_gate()
     gate.report(good=0, bad=FAILURES)
