@@ -7,6 +7,7 @@ The callbacks below leave a trace in `CALLS`, in this process too.
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 import uuid
@@ -189,8 +190,13 @@ class Lab:
     @contextmanager
     def worker(self, *, queues: Sequence[str] = (), pool: str = "threads", concurrency: int = 4) -> Iterator[Any]:
         options: dict[str, Any] = {"queues": ",".join([self.queue, *queues]), "task_events": True}
-        with start_worker(self.app, concurrency, pool, perform_ping_check=False, **options) as worker:
-            yield worker
+        root = logging.getLogger()
+        level = root.level
+        try:
+            with start_worker(self.app, concurrency, pool, perform_ping_check=False, **options) as worker:
+                yield worker
+        finally:
+            root.setLevel(level)  # Celery has set it for the whole process
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
