@@ -52,10 +52,11 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, HeardOut))
     revoke_durably(app)
     _serve_threads(app)
-    worker_init.connect(bridge.serve)
+    # with a uid, for Celery 5.5 takes the same method of another app's bridge for this one's
+    worker_init.connect(bridge.serve, dispatch_uid=f"tasks-bridge-{id(bridge)}")
     worker_process_init.connect(_spare_collector)
     for ending in (worker_process_shutdown, worker_shutdown):  # of a pool's process; of the worker itself
-        ending.connect(bridge.drain)
+        ending.connect(bridge.drain, dispatch_uid=f"tasks-bridge-{id(bridge)}")
     return bridge
 
 

@@ -47,11 +47,11 @@ class PromptStop(bootsteps.StartStopStep):
         self.stop(consumer)
         self._pipe = os.pipe()
         hub.add_reader(self._pipe[0], self._take)
-        worker_shutting_down.connect(self._wake)
+        worker_shutting_down.connect(self._wake, dispatch_uid=f"tasks-bridge-{id(self)}")
 
     def stop(self, consumer: Any) -> None:
         """Celery's hook when the loop has ended."""
-        worker_shutting_down.disconnect(self._wake)
+        worker_shutting_down.disconnect(dispatch_uid=f"tasks-bridge-{id(self)}")
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             consumer.hub.remove(pipe[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -22,7 +23,12 @@ CONNECT_TIMEOUT_S: Final = 3.0
 
 def options(patience_s: float) -> dict[str, Any]:
     """What a redis-py client needs to wait *patience_s* in all, and a few short pauses, for a server that hangs."""
-    return {**bounds(patience_s), "retry": Repeats(), "health_check_interval": 30}
+    return {
+        **bounds(patience_s),
+        "retry": Repeats(),
+        "retry_on_error": [redis.ConnectionError, redis.TimeoutError],  # redis-py 5 repeats nothing without
+        "health_check_interval": 30,
+    }
 
 
 def bounds(patience_s: float) -> dict[str, float]:
