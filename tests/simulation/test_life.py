@@ -149,7 +149,8 @@ class Life(RuleBasedStateMachine):
             self.world.messages.remove(message)
             self.turn += 1
             for again in range(self.messages_come or self.turn % 2):
-                pick(self.well(), self.turn + again).take(message)
+                if self.well():  # the first to take it may stand still over it
+                    pick(self.well(), self.turn + again).take(message)
         for request in self.waited_for():
             if request.kind not in self.held:
                 request.reach()
@@ -273,7 +274,9 @@ class Life(RuleBasedStateMachine):
             return
         if state is JobState.COMPLETED:
             assert task.status == "completed"
-        if task.is_late:
+        if record.is_unconfirmed:
+            return
+        if record.remote is None:
             if not self.has_jumped:
                 assert record.ending_at is not None
                 sent_at = BEGINNING + task.made_by.sent_at
@@ -281,10 +284,7 @@ class Life(RuleBasedStateMachine):
             # nobody could tell that it would come; who made it cancels it, unless it dies first
             assert task.is_terminal or task.made_by.sender.is_dead or task.cancel == "refused"
             return
-        if record.is_unconfirmed:
-            return
         assert task.is_terminal, f"a task should not be left running for a job that is {state}"
-        assert record.remote is not None
         assert record.remote.get("credits_used") == task.credits_used, "what was charged should be known"
         assert (state is JobState.COMPLETED) == (task.status == "completed")
 
@@ -309,9 +309,9 @@ def run(make_store: Callable[[Callable[[], float]], Store], examples: int) -> No
 
 
 def test_whatever_happens_jobs_end_once_and_no_task_is_left_running() -> None:
-    run(MemoryStore, 60)
+    run(MemoryStore, 40)
 
 
 def test_whatever_happens_jobs_end_once_in_redis_too(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        run(lambda clock: RedisStore(client, namespace=f"test-{uuid.uuid4().hex}", clock=clock), 15)
+        run(lambda clock: RedisStore(client, namespace=f"test-{uuid.uuid4().hex}", clock=clock), 10)

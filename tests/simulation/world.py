@@ -259,7 +259,7 @@ class World:
         """How far the store's clock has jumped."""
         self.settings = Settings(api_key=SecretStr("k"), base_url="https://bytespike.invalid", **settings)
         self.store: Any = make_store(self.now)
-        self.service = Service(lambda job_id: self.store.get([job_id]) == [None] or self.state(job_id).is_terminal)
+        self.service = Service()
         self.requests: list[Request] = []
         self.messages: list[Message] = []
         self.workers: list[Process] = []
