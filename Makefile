@@ -14,7 +14,7 @@ READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo test lint types mutants bench bench-peers soak constraints build clean broken
+.PHONY: help demo test lint types mutants bench bench-peers bench-cadence soak constraints build clean broken
 
 help: ## print this list
 	@echo "make TARGET, with TARGET one of:"
@@ -48,6 +48,9 @@ bench-peers: .cache/bench-peers/.ready ## set up other task queues, for bench to
 	@$(BIN)/python -m venv .cache/bench-peers
 	@.cache/bench-peers/bin/python -m pip --disable-pip-version-check --no-input --quiet install --requirement benchmarks/peers/peers.txt
 	@touch $@
+
+bench-cadence: $(READY) ## what polls and lag cost by several rules, simulated (minutes; ARGS=--live for real workers too)
+	@nice -n 15 $(BIN)/python -m benchmarks.cadence $(ARGS)
 
 soak: $(READY) ## thousands of jobs while everything fails, and balanced books in the end (minutes)
 	@$(BIN)/python -m soak --jobs 2000 --seed 7 $(ARGS)

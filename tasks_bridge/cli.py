@@ -318,6 +318,38 @@ def _table(books: Sequence[Spending]) -> Iterator[str]:
         yield "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
 
 
+@cli.command(
+    short_help="Say when jobs of a model are looked at, and why.",
+    help="Say when jobs of a model are looked at, and why: how long its latest jobs took, what was learned from that, "
+    "and what it is expected to cost beside ByteSpike's published rule.",
+    epilog=_examples("tasks-bridge cadence sora-2-pro", "tasks-bridge cadence sora-2-pro --estimate 35 --json"),
+)
+def cadence(
+    model: Annotated[str, typer.Argument(help="Model, such as sora-2-pro.", show_default=False)],
+    estimate_s: Annotated[
+        float | None,
+        typer.Option(
+            "--estimate", metavar="SECONDS", help="For jobs with this estimate. Default: that of the jobs of late."
+        ),
+    ] = None,
+    app: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say when jobs of a model are looked at."""
+    from tasks_bridge.explain import Explanation
+    from tasks_bridge.knowledge import Knowledge, Pace
+    from tasks_bridge.learning import RedisEnds
+
+    if estimate_s is not None and not 0 < estimate_s < float("inf"):
+        raise typer.BadParameter("must be above 0", param_hint="--estimate")
+    bridge = _bridge(app)
+    [kept] = RedisEnds(bridge.store).latest([model])
+    known = Knowledge(kept, Pace.of(bridge.settings), now=bridge.store.now())
+    found = Explanation.of(model, kept, known, is_on=bridge.settings.learn_cadence, estimate_s=estimate_s)
+    for line in [json.dumps(found.described(), ensure_ascii=False)] if as_json else found.lines():
+        typer.echo(line)
+
+
 def main() -> None:
     """Entry point of ``tasks-bridge``."""
     for stream in (sys.stdout, sys.stderr):

@@ -160,9 +160,15 @@ class Lab:
     """One app and the sandbox its jobs go to."""
 
     def __init__(
-        self, redis_url: str, sandbox: SandboxServer, *, messages_at: str | None = None, **changes: Any
+        self,
+        redis_url: str,
+        sandbox: SandboxServer,
+        *,
+        messages_at: str | None = None,
+        namespace: str | None = None,
+        **changes: Any,
     ) -> None:
-        name = f"lab-{uuid.uuid4().hex[:12]}"
+        name = namespace or f"lab-{uuid.uuid4().hex[:12]}"
         self.sandbox = sandbox
         self.settings = short_settings(redis_url, name, sandbox.url, **changes)
         self.queue = f"{name}-tasks"

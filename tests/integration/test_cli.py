@@ -24,6 +24,8 @@ from tasks_bridge import Settings, install
 from tasks_bridge.bridge import Bridge
 from tasks_bridge.budget import Budget
 from tasks_bridge.cli import cli
+from tasks_bridge.durations import End
+from tasks_bridge.learning import RedisEnds
 from tasks_bridge.record import JobState
 from tasks_bridge.store import Purpose
 
@@ -324,3 +326,17 @@ def test_a_port_that_is_taken_is_one_line():
     assert result.exit_code == 1
     assert result.stderr.startswith(f"tasks-bridge: the sandbox can't be served on 127.0.0.1:{port}: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_cadence_says_what_was_learned_of_a_model(bridge):
+    now = bridge.store.now()
+    ends = [End(now - 300 * number, 90, 100 + number % 7, 105, 6) for number in range(40, 0, -1)]
+    RedisEnds(bridge.store).add("sora-2-pro", ends)
+
+    for_people, for_programs = run("cadence", "sora-2-pro"), run("cadence", "sora-2-pro", "--json")
+    unknown, wrong = run("cadence", "veo-3.1"), run("cadence", "sora-2-pro", "--estimate", "0")
+
+    assert (for_people.exit_code, for_programs.exit_code, unknown.exit_code, wrong.exit_code) == (0, 0, 0, 2)
+    assert "learned from 40 ends" in for_people.stdout
+    assert json.loads(for_programs.stdout)["mode"] == "learned"
+    assert "0 ends count so far" in unknown.stdout
