@@ -23,7 +23,8 @@ def eager(idle_lab: Lab) -> Iterator[Lab]:
 
     yield idle_lab
 
-    assert set(idle_lab.bridge.store.client.keys("*")) == before, "an eager job should leave nothing in Redis"
+    # what earlier tests left may expire meanwhile
+    assert set(idle_lab.bridge.store.client.keys("*")) <= before, "an eager job should leave nothing in Redis"
 
 
 def test_an_eager_job_runs_inline_with_its_callbacks(eager: Lab) -> None:
