@@ -27,6 +27,7 @@ class Entry:
         seen_end_s: When a query first answered with its terminal state: the lag is the distance from
             ``ended_s``.
         callbacks: One object per attempt to deliver: ``at_s``, ``status`` or ``error``.
+        downloads: One object per request for a file: ``name``, ``range`` (the header), ``status``, ``bytes`` sent.
     """
 
     task: Task
@@ -34,6 +35,7 @@ class Entry:
     counts: Counter[str] = field(default_factory=Counter)
     seen_end_s: float | None = None
     callbacks: list[JsonObject] = field(default_factory=list)
+    downloads: list[JsonObject] = field(default_factory=list)
 
     def report(self, now_s: float) -> JsonObject:
         """
@@ -58,6 +60,7 @@ class Entry:
             "streams": self.counts["stream"],
             "callback_url": task.callback_url,
             "callbacks": self.callbacks,
+            "downloads": [dict(download) for download in self.downloads],
         }
 
 

@@ -43,7 +43,6 @@ class Gate:
         Count, apply the faults of the whole server, and turn refusals into error envelopes.
         """
         sandbox = self._sandbox
-        counter = f"requests:{name}"
 
         async def answer(request: web.Request) -> web.StreamResponse:
             try:
@@ -51,12 +50,23 @@ class Gate:
             except Refusal as refusal:
                 return self._refused(refusal)
 
-        async def handle(request: web.Request) -> web.StreamResponse:
-            sandbox.counts[counter] += 1
+        async def spoilt(request: web.Request) -> web.StreamResponse:
             if not sandbox.faults or (fault := sandbox.faults.take(name, sandbox.now_s())) is None:
                 return await answer(request)
+            return await self.spoil(request, fault, partial(answer, request))
+
+        return self.refusing(name, spoilt)
+
+    def refusing(self, name: str, handler: Handler) -> Handler:
+        """
+        Count, and turn refusals into error envelopes; faults are the handler's own affair.
+        """
+        counter = f"requests:{name}"
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self._sandbox.counts[counter] += 1
             try:
-                return await self.spoil(request, fault, partial(answer, request))
+                return await handler(request)
             except Refusal as refusal:
                 return self._refused(refusal)
 

@@ -146,6 +146,8 @@ def plan_task(
         base_url=base_url,
         callback_url=submission.callback_url,
         output=script.output,
+        url_life_s=script.url_life_s,
+        file_bytes=script.file_bytes,
         cancel_policy=script.cancel,
         cancel_credits=script.cancel_credits,
         dialect=script.dialect,

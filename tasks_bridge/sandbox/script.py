@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tasks_bridge.sandbox.refusal import invalid_param
 
-PLACES: Final = ("submit", "query", "cancel", "stream", "callback")
+PLACES: Final = ("submit", "query", "cancel", "stream", "callback", "files")
 KINDS: Final = (
     "lost_response",
     "refused",
@@ -25,6 +25,10 @@ KINDS: Final = (
     "wrong_content_type",
     "half_close",
     "duplicate",
+    "trickle",
+    "endless",
+    "ignore_range",
+    "new_etag",
 )
 OUTCOMES: Final = ("completed", "failed", "hang")
 CANCEL_POLICIES: Final = ("free", "billed", "refused", "completes")
@@ -32,7 +36,9 @@ DIALECTS: Final = ("new", "old")
 
 # The kinds that misbehave only in what the client gets to see.
 _WORK_IS_DONE: Final = frozenset({"lost_response", "garbage", "wrong_content_type", "half_close"})
+_OF_FILES_ONLY: Final = frozenset({"trickle", "endless", "ignore_range", "new_etag"})
 _MAX_COUNT: Final = 100
+_MAX_FILE_BYTES: Final = 2**40
 _LOWEST_HTTP_STATUS: Final = 200
 _HIGHEST_HTTP_STATUS: Final = 599
 
@@ -58,6 +64,10 @@ class Fault:
             - ``wrong_content_type``: the right body, labelled ``text/html``.
             - ``half_close``: half of the right body, then the connection closes.
             - ``duplicate``: the callback is delivered twice; only on ``callback``.
+            - ``trickle``: all that was asked for comes slowly, in *delay_s*; only on ``files``, as the next three.
+            - ``endless``: behind the file more comes, without end, and no length is told.
+            - ``ignore_range``: 200 and the whole file, whatever part was asked for.
+            - ``new_etag``: the file has another ETag than ever before.
 
         times: How many requests it spoils, None for all of them.
         after: How many requests of that kind pass unharmed first.
@@ -103,6 +113,9 @@ class Script:
         cancel_credits: Charge of a billed cancel; None for the share of the time it ran.
         count: Number of outputs.
         output: Sent verbatim as ``output``.
+        url_life_s: How long each URL that an answer tells is served, in real seconds; each answer tells new ones. None:
+            always, and always the same.
+        file_bytes: Length of the file behind each URL; not less than that of the picture or clip.
         dialect: ``old``: first status ``queued``, ``result.video_url``, ``credits``, ``submitted_at``,
             ``completed_at``, as on the model pages.
         unknown_field: Adds members no documentation names.
@@ -123,6 +136,8 @@ class Script:
     cancel_credits: float | None = None
     count: int | None = None
     output: list[JsonObject] | None = None
+    url_life_s: float | None = None
+    file_bytes: int | None = None
     dialect: str = "new"
     unknown_field: bool = False
     unknown_status: str | None = None
@@ -156,6 +171,8 @@ def parse_script(value: object) -> Script:
         cancel_credits=members.seconds("cancel_credits"),
         count=members.whole("count", 0, _MAX_COUNT),
         output=members.objects("output"),
+        url_life_s=members.seconds("url_life_s"),
+        file_bytes=members.whole("file_bytes", 0, _MAX_FILE_BYTES),
         dialect=members.choice("dialect", DIALECTS) or "new",
         unknown_field=members.flag("unknown_field") or False,
         unknown_status=members.text("unknown_status"),
@@ -189,6 +206,8 @@ def parse_fault(value: object, where: str = "fault", *, server_wide: bool = Fals
         raise invalid_param(f"{where} needs `on` and `kind`")
     if kind == "duplicate" and on != "callback":
         raise invalid_param(f"{where}.kind `duplicate` is for callbacks only")
+    if kind in _OF_FILES_ONLY and on != "files":
+        raise invalid_param(f"{where}.kind `{kind}` is for files only")
     for_s = members.seconds("for_s")
     times = members.whole("times", 0, None)
     if times is None and for_s is None and not members.is_null("times"):

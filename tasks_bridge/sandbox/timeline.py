@@ -9,6 +9,7 @@ Nothing runs while a task "runs". Its end is decided when it is submitted, and a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,8 @@ class Task:
         digest: Identifies model and params, to tell a repeated submit from a conflicting one.
         outcome: The state it ends in.
         base_url: Where its files are served.
+        url_life_s: How long a URL is served from when it was told; None: always.
+        file_bytes: Length of each file; None: as long as its picture or clip.
     """
 
     task_id: str
@@ -52,6 +55,8 @@ class Task:
     base_url: str
     callback_url: str | None = None
     output: list[JsonObject] | None = None
+    url_life_s: float | None = None
+    file_bytes: int | None = None
     cancel_policy: str = "free"
     cancel_credits: float | None = None
     charged_on_cancel: float | None = None
@@ -108,7 +113,7 @@ class Task:
         seen["status"] = state
         if state == "completed":
             seen["credits_used"] = self.credits
-            seen["output"] = self.outputs()
+            seen["output"] = self.outputs(now_s)
         elif state == "failed":
             seen["error_code"] = self.error_code
             seen["error_message"] = self.error_message
@@ -126,9 +131,11 @@ class Task:
             seen["sandbox_note"] = {"ignore": ["unknown", "fields"]}
         return seen if self.dialect == "new" else self._older(seen)
 
-    def outputs(self) -> list[JsonObject]:
+    def outputs(self, now_s: float) -> list[JsonObject]:
         """
-        Return the elements of ``output``. Only the video's shape is documented; a picture's follows it.
+        Return the elements of ``output``, with URLs as they are told at *now_s*.
+
+        Only the video's shape is documented; a picture's follows it.
         """
         if self.output is not None:
             return self.output
@@ -136,9 +143,25 @@ class Task:
         if self.kind == "video":
             size = {"duration_seconds": self.length_s, **size}
         return [
-            {"type": self.kind, "url": f"{self.base_url}/files/{self.file_name(index)}", **size}
+            {"type": self.kind, "url": self.file_url(self.file_name(index), now_s), **size}
             for index in range(self.count)
         ]
+
+    def file_url(self, name: str, now_s: float) -> str:
+        """
+        Return the URL of one output, signed where it expires.
+        """
+        url = f"{self.base_url}/files/{name}"
+        if self.url_life_s is None:
+            return url
+        expires = f"{now_s + self.url_life_s:.3f}"
+        return f"{url}?expires={expires}&signature={self.signature(name, expires)}"
+
+    def signature(self, name: str, expires: str) -> str:
+        """
+        Return what shows that a URL was told: enough against mistakes, which is all that a sandbox is to find.
+        """
+        return hashlib.sha256(f"{self.task_id}:{self.digest}:{name}:{expires}".encode()).hexdigest()[:16]
 
     def file_name(self, index: int) -> str:
         """

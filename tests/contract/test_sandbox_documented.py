@@ -798,6 +798,114 @@ def test_there_are_no_other_files(http: httpx.Client, name: str) -> None:
     assert http.get(f"/files/{name.format(task_id)}").status_code == 404
 
 
+def test_a_part_of_a_file_that_has_changed_is_not_given(http: httpx.Client) -> None:
+    url = file_of(http)
+    whole = http.get(url)
+
+    for tag, status in ((whole.headers["etag"], 206), ('"another"', 200)):
+        part = http.get(url, headers={"Range": "bytes=10-", "If-Range": tag})
+        assert (part.status_code, part.content) == (status, whole.content[10 if status == 206 else 0 :])
+
+
+def test_a_file_can_be_of_any_length(http: httpx.Client) -> None:
+    url = file_of(http, params={"prompt": "x", "sandbox": COMPLETED | {"file_bytes": 3_000_000}})
+
+    assert http.head(url).headers["content-length"] == "3000000"
+    assert len(http.get(url).content) == 3_000_000
+
+
+def test_a_url_that_expires_is_signed_and_the_next_answer_tells_another(http: httpx.Client) -> None:
+    url = file_of(http, params={"prompt": "x", "sandbox": COMPLETED | {"url_life_s": 0.3}})
+    assert http.get(url).status_code == 200
+    assert error(http.get(url.replace("expires=1", "expires=9"))) == (403, "forbidden")
+    assert error(http.get(url.partition("?")[0])) == (403, "forbidden")
+
+    deadline = time.monotonic() + 5
+    while http.get(url).status_code == 200:
+        assert time.monotonic() < deadline, "expected the URL to expire"
+    assert error(http.get(url)) == (403, "forbidden")
+    fresh = query(http).json()["output"][0]["url"]
+    assert fresh != url
+    assert http.get(fresh).status_code == 200
+
+
+def faulty_file(http: httpx.Client, kind: str, **members: Any) -> str:
+    fault = {"on": "files", "kind": kind, **members}
+    script = COMPLETED | {"file_bytes": 1_000_000, "faults": [fault]}
+    return file_of(http, params={"prompt": "x", "sandbox": script})
+
+
+@pytest.mark.parametrize(("kind", "status"), [("status", 503), ("not_found", 404)])
+def test_a_file_may_be_refused(http: httpx.Client, kind: str, status: int) -> None:
+    url = faulty_file(http, kind, **({"status": status} if kind == "status" else {}))
+
+    assert [http.get(url).status_code for _ in range(2)] == [status, 200]
+
+
+@pytest.mark.parametrize("kind", ["lost_response", "refused", "half_close"])
+def test_the_connection_to_a_file_may_be_cut(http: httpx.Client, kind: str, server: SandboxServer) -> None:
+    url = faulty_file(http, kind)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.get(url)
+    assert http.get(url).status_code == 200
+    assert server.stats()["faults"] == {kind: 1}
+
+
+def test_the_type_of_a_file_may_be_wrong(http: httpx.Client) -> None:
+    url = faulty_file(http, "wrong_content_type")
+
+    assert [http.get(url).headers["content-type"] for _ in range(2)] == ["text/html", "video/mp4"]
+
+
+def test_a_file_may_be_garbage(http: httpx.Client) -> None:
+    assert http.get(faulty_file(http, "garbage")).text.startswith("<html>")
+
+
+def test_a_file_may_come_slowly(http: httpx.Client) -> None:
+    url = faulty_file(http, "trickle", delay_s=0.5)
+    started_s = time.monotonic()
+
+    assert len(http.get(url).content) == 1_000_000
+    assert time.monotonic() - started_s >= 0.4
+
+
+def test_a_file_may_have_no_end(http: httpx.Client) -> None:
+    with http.stream("GET", faulty_file(http, "endless")) as response:
+        assert "content-length" not in response.headers
+        seen = 0
+        for chunk in response.iter_raw():
+            seen += len(chunk)
+            if seen > 5_000_000:
+                break
+
+
+def test_a_server_of_files_may_not_know_parts(http: httpx.Client) -> None:
+    response = http.get(faulty_file(http, "ignore_range"), headers={"Range": "bytes=10-19"})
+
+    assert (response.status_code, len(response.content)) == (200, 1_000_000)
+
+
+def test_the_tag_of_a_file_may_change(http: httpx.Client) -> None:
+    url = faulty_file(http, "new_etag", times=2)
+    tags = [http.get(url, headers={"If-Range": '"x"'}).headers["etag"] for _ in range(3)]
+
+    assert len(set(tags)) == 3
+
+
+def test_every_request_for_a_file_is_noted_with_its_task(http: httpx.Client, server: SandboxServer) -> None:
+    url = faulty_file(http, "status", status=403)
+    http.get(url)
+    http.get(url, headers={"Range": "bytes=999990-"})
+
+    (task,) = server.tasks()
+    name = url.rpartition("/")[2]
+    assert task["downloads"] == [
+        {"name": name, "range": None, "status": 403, "bytes": 0},
+        {"name": name, "range": "bytes=999990-", "status": 206, "bytes": 10},
+    ]
+
+
 # --- section 12: the older dialect, and things no documentation names
 
 

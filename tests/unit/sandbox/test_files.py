@@ -1,9 +1,11 @@
+import itertools
 import random
 import struct
 import zlib
 
 import pytest
 
+from tasks_bridge.sandbox.files import File
 from tasks_bridge.sandbox.media import clip, picture
 from tasks_bridge.sandbox.ranges import UnsatisfiableRange, parse_range
 from tasks_bridge.sandbox.ulid import new_task_id
@@ -90,3 +92,39 @@ def test_task_ids_are_ulids_that_sort_by_time() -> None:
     assert ids == sorted(ids)
     assert {len(task_id) for task_id in ids} == {len("task_01HQX9F2P6Y8VEX3CRZ8GXJVD9")}
     assert new_task_id(0, random.Random(1)).startswith("task_0000000000")
+
+
+@pytest.mark.parametrize(("media", "content_type"), [(b"\x89PNG" * 7, "image/png"), (clip(16, 9), "video/mp4")])
+@pytest.mark.parametrize("more", [0, 1, 8, 200_000])
+def test_a_file_is_as_long_as_it_is_to_be_and_begins_with_the_media(media: bytes, content_type: str, more: int) -> None:
+    file = File("a", media, content_type, len(media) + more)
+    whole = file.read(0, file.size)
+
+    assert (len(whole), file.size) == (len(media) + more,) * 2
+    assert whole.startswith(media)
+    assert file.read(0, file.size + 1) == whole
+
+
+def test_a_file_is_no_shorter_than_its_media() -> None:
+    assert File("a", b"media", "image/png", 3).read(0, 9) == b"media"
+
+
+def test_parts_of_a_file_make_up_the_whole_in_the_right_order_only() -> None:
+    file = File("a", b"media", "image/png", 300_000)
+    cuts = [0, 1, 70_000, 131_077, 200_000, 300_000]
+    parts = [file.read(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+    assert b"".join(parts) == file.read(0, file.size)
+    assert file.read(65_541, 131_077) != file.read(131_077, 196_613), "no two blocks are the same"
+
+
+def test_the_filling_of_a_clip_is_a_part_of_the_clip() -> None:
+    media = clip(16, 9)
+    data = File("a", media, "video/mp4", len(media) + 100_000)
+    length, kind = struct.unpack(">I4s", data.read(len(media), len(media) + 8))
+
+    assert (length, kind) == (100_000, b"free")
+
+
+def test_files_have_tags_of_their_own_for_each_name_and_length() -> None:
+    assert len({File(name, b"m", "image/png", size).etag for name in "ab" for size in (10, 20)}) == 4

@@ -111,7 +111,7 @@ def test_the_size_of_a_clip_follows_its_resolution_and_aspect(params: dict[str, 
 def test_pictures_have_the_size_and_number_asked_for() -> None:
     task = plan("seedream-v4", {"prompt": "a fox", "size": "640x480", "n": 3})
 
-    assert [(element["width"], element["height"]) for element in task.outputs()] == [(640, 480)] * 3
+    assert [(element["width"], element["height"]) for element in task.outputs(0)] == [(640, 480)] * 3
 
 
 @pytest.mark.parametrize(

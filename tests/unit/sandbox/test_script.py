@@ -25,6 +25,8 @@ def test_every_member_is_read() -> None:
             "cancel_credits": 0.3,
             "count": 2,
             "output": [{"url": "http://x"}],
+            "url_life_s": 60,
+            "file_bytes": 1000,
             "dialect": "old",
             "unknown_field": True,
             "unknown_status": "dreaming",
@@ -37,6 +39,7 @@ def test_every_member_is_read() -> None:
     assert (script.credits, script.estimated_credits) == (1.47, 1.5)
     assert (script.cancel, script.cancel_credits) == ("billed", 0.3)
     assert (script.count, script.output) == (2, [{"url": "http://x"}])
+    assert (script.url_life_s, script.file_bytes) == (60, 1000)
     assert (script.dialect, script.unknown_field, script.unknown_status) == ("old", True, "dreaming")
     assert script.faults == (Fault(on="query", kind="garbage", work_done=True),)
 
@@ -72,6 +75,9 @@ def test_null_estimates_mean_that_there_are_none() -> None:
         ({"faults": [{"on": "any", "kind": "hang"}]}, "faults[0].on"),
         ({"faults": [{"on": "query", "kind": "explode"}]}, "faults[0].kind"),
         ({"faults": [{"on": "query", "kind": "duplicate"}]}, "faults[0].kind"),
+        ({"faults": [{"on": "query", "kind": "endless"}]}, "faults[0].kind"),
+        ({"file_bytes": 1.5}, "file_bytes"),
+        ({"url_life_s": "1"}, "url_life_s"),
         ({"faults": [{"on": "query", "kind": "hang", "hang": 3}]}, "hang"),
         ({"faults": [{"on": "query", "kind": "status", "status": 99}]}, "faults[0].status"),
         ({"faults": [{"on": "query", "kind": "status", "headers": {"a": 1}}]}, "faults[0].headers"),
@@ -97,7 +103,8 @@ def test_a_fault_strikes_once_unless_told_otherwise() -> None:
 
 
 def test_whether_the_work_is_done_follows_from_the_kind_unless_told() -> None:
-    done = {kind for kind in KINDS if parse_fault({"on": "callback", "kind": kind}).work_done}
+    places = {"duplicate": "callback"}
+    done = {kind for kind in KINDS if parse_fault({"on": places.get(kind, "files"), "kind": kind}).work_done}
 
     assert done == {"lost_response", "garbage", "wrong_content_type", "half_close"}
     assert parse_fault({"on": "submit", "kind": "status", "work_done": True}).work_done

@@ -197,6 +197,6 @@ def test_unknown_fields_are_added_to_the_known_ones() -> None:
 
 
 def test_several_outputs_have_names_of_their_own() -> None:
-    urls = [element["url"] for element in a_task(kind="image", count=3).outputs()]
+    urls = [element["url"] for element in a_task(kind="image", count=3).outputs(0)]
 
     assert urls == [f"http://here/files/task_1{suffix}.png" for suffix in ("", "-2", "-3")]
