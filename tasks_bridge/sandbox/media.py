@@ -55,10 +55,10 @@ def picture(seed: str, width: int, height: int) -> bytes:
 @cache
 def clip(width: int, height: int) -> bytes:
     """
-    Return an MP4 (H.264 baseline, two seconds of a generated test pattern) in the nearest of three shapes.
+    Return an MP4 (H.264 baseline, four seconds of a moon over hills, to be looped) in the nearest of three shapes.
 
-    Pure Python encodes no video that browsers play, so the clips are package data; whatever size and length
-    a task reports, the clip is a small one.
+    Pure Python encodes no video that browsers play, so the clips are package data, drawn by ``tools/clips.py``;
+    whatever size and length a task reports, the clip is a small one.
     """
     shape = "1x1" if width == height else "16x9" if width > height else "9x16"
     return resources.files(__package__).joinpath(f"clip_{shape}.mp4").read_bytes()
