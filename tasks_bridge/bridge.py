@@ -8,7 +8,6 @@ import threading
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 import kombu.pools
 from celery.app import app_or_default
@@ -219,18 +218,18 @@ def _starts(url: SecretStr, *schemes: str) -> bool:
     return url.get_secret_value().startswith(schemes)
 
 
-_bridges: WeakKeyDictionary[Celery, Bridge] = WeakKeyDictionary()
-_problems: WeakKeyDictionary[Celery, SettingsError] = WeakKeyDictionary()
+_NAME: Final = "_tasks_bridge"
+"""Attribute of a Celery app: its bridge, or why it has none. In the app, so that the two go together."""
 
 
 def register_bridge(bridge: Bridge) -> None:
     """Make *bridge* the one of its app."""
-    _bridges[bridge.app] = bridge
+    vars(bridge.app)[_NAME] = bridge
 
 
 def refuse_bridge(app: Celery, problem: SettingsError) -> None:
     """Say why *app* has no bridge, to whoever asks for it: it could not be installed."""
-    _problems[app] = problem
+    vars(app)[_NAME] = problem
 
 
 def bridge_of(app: Celery | None = None) -> Bridge:
@@ -243,12 +242,12 @@ def bridge_of(app: Celery | None = None) -> Bridge:
     target: Celery = app_or_default(app)
     if isinstance(target, Proxy):
         target = target._get_current_object()  # noqa: SLF001 - Celery's documented way past its proxies
-    bridge = _bridges.get(target)
-    if bridge is None:
-        if target in _problems:
-            raise _problems[target]
+    found: Bridge | SettingsError | None = vars(target).get(_NAME)
+    if isinstance(found, SettingsError):
+        raise found
+    if found is None:
         raise SettingsError(
             f"The Celery app {target.main or target!r} doesn't know tasks-bridge: "
             "call tasks_bridge.install(app) where the app is made"
         )
-    return bridge
+    return found

@@ -97,6 +97,12 @@ def verify(secrets: Sequence[SecretStr], purpose: TokenPurpose, token: str, *, n
     return job_id
 
 
+def derive_secret(key: str | bytes) -> str:
+    """A secret to sign with, from a framework's own *key*: good for this alone, and telling nothing of the key."""
+    encoded = key.encode(errors="surrogatepass") if isinstance(key, str) else key
+    return hmac.digest(encoded, f"{_SCOPE}\nsecret".encode(), hashlib.sha256).hex()
+
+
 def _mac(secret: SecretStr, purpose: TokenPurpose, content: str) -> str:
     # no part has a line feed, so no two sets of parts make the same message
     message = f"{_SCOPE}\n{purpose}\n{content}".encode(errors="surrogatepass")

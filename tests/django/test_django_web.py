@@ -136,9 +136,11 @@ def test_a_page_has_an_element_for_its_job(shop: Any, client: Any) -> None:
     page = template.render(Context({"row": row}))
     source = row.job_status_url(may_cancel=True)
     assert page == (
-        f'<bytespike-job class="wide" data-x="&quot;&gt;&lt;script&gt;" src="{source}"></bytespike-job>{script}'
+        f'<bytespike-job src="{source}" class="wide" data-x="&quot;&gt;&lt;script&gt;"></bytespike-job>{script}'
     )
     assert client.get(f"{PREFIX}/bytespike-job.js").headers["Content-Type"].startswith("text/javascript")
+    guarded = Template("{% load bytespike %}{% bytespike_script nonce=nonce %}")
+    assert ' nonce="&lt;1"></script>' in guarded.render(Context({"nonce": "<1"}))
     by_id = Template("{% load bytespike %}{% bytespike_job id %}").render(Context({"id": "my-render"}))
     assert f'src="{row.job_status_url()}"' in by_id
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +90,20 @@ def test_install_twice_leaves_one_bridge(app):
 
     assert bridge_of(app).settings.namespace == "second"
     assert type(app.control).__mro__.count(Control) == 1
+
+
+def test_an_app_that_nobody_uses_any_more_is_let_go_with_its_bridge():
+    def use() -> tuple[Any, Any]:
+        app = Celery("test", set_as_current=False)
+        bridge = install(app, Settings(redis_url=OUR_REDIS))
+        assert bridge.store.address == "our-redis:8888/1"
+        assert app.conf.broker_url == OUR_REDIS
+        return weakref.ref(app), weakref.ref(bridge)
+
+    app, bridge = use()
+    gc.collect()
+
+    assert (app(), bridge()) == (None, None)
 
 
 def test_an_app_without_install_says_what_to_do(app):

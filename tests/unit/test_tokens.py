@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from tasks_bridge import tokens
 from tasks_bridge.errors import InvalidRequest, InvalidToken
-from tasks_bridge.tokens import MAX_TOKEN_CHARS, TokenPurpose, sign, verify
+from tasks_bridge.tokens import MAX_TOKEN_CHARS, TokenPurpose, derive_secret, sign, verify
 
 SECRET = SecretStr("s" * 16 + "0123456789abcdef")
 OTHER = SecretStr("another secret of more than 32 characters")
@@ -229,3 +229,17 @@ def test_what_is_no_job_id_is_not_signed(job_id: str) -> None:
 def test_what_is_no_moment_is_not_signed(expires_at: float) -> None:
     with pytest.raises(InvalidRequest, match="expires_at"):
         sign(SECRET, TokenPurpose.STATUS, "job-1", expires_at=expires_at)
+
+
+@given(st.text() | st.binary())
+def test_a_framework_s_own_key_makes_a_secret_that_signs(key: str | bytes) -> None:
+    secret = SecretStr(derive_secret(key))
+
+    token = sign(secret, TokenPurpose.STATUS, "job-1")
+    assert verify([secret], TokenPurpose.STATUS, token, now=NOW) == "job-1"
+    assert derive_secret(key) == secret.get_secret_value()
+
+
+def test_the_secret_of_a_key_is_that_of_no_other_and_does_not_show_it() -> None:
+    assert derive_secret("dev") == derive_secret(b"dev") != derive_secret("dev ")
+    assert "dev" not in derive_secret("dev")

@@ -8,8 +8,6 @@ its ``out_task_id``, so the row is enough to find out.
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -18,13 +16,12 @@ from typing import TYPE_CHECKING, Final
 from django.utils import timezone
 
 from tasks_bridge.bridge import bridge_of
-from tasks_bridge.client import Client
 from tasks_bridge.contrib.django.transitions import job_models, record_change, record_entry
-from tasks_bridge.errors import BridgeError, JobFailed, NotFound
+from tasks_bridge.errors import BridgeError
 from tasks_bridge.events import Change
-from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, JobRecord, JobState, advance
+from tasks_bridge.record import OPEN_STATES, JobState, advance
+from tasks_bridge.recover import Service, record_of, record_of_lost
 from tasks_bridge.settings import DEFAULT_KEY
-from tasks_bridge.steps import recorded
 from tasks_bridge.tasks import generate
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 
     from tasks_bridge.bridge import Bridge
     from tasks_bridge.contrib.django.models import RemoteJobModel
-    from tasks_bridge.models import RemoteTask
 
 BATCH: Final = 100
 """Rows that are looked up in Redis at a time."""
@@ -76,8 +72,7 @@ def reconcile(older_than_s: float, *, is_dry: bool = False, fail_lost: bool = Fa
     """
     bridge = bridge_of()
     before = timezone.now() - timedelta(seconds=older_than_s)
-    with ExitStack() as stack:
-        service = _Service(bridge, stack)
+    with Service(bridge.settings) as service:
         for model in job_models():
             rows = model._base_manager.filter(
                 job_state__in=[state.value for state in OPEN_STATES], job_changed_at__lt=before
@@ -90,7 +85,7 @@ def reconcile(older_than_s: float, *, is_dry: bool = False, fail_lost: bool = Fa
 
 
 def _reconcile(
-    bridge: Bridge, service: _Service, rows: Sequence[RemoteJobModel], *, is_dry: bool, fail_lost: bool
+    bridge: Bridge, service: Service, rows: Sequence[RemoteJobModel], *, is_dry: bool, fail_lost: bool
 ) -> Iterator[Finding]:
     entries = bridge.store.get([str(row.job_id) for row in rows])
     for row, entry in zip(rows, entries, strict=True):
@@ -104,13 +99,13 @@ def _reconcile(
             yield Finding(row, Verdict.UNDER_WAY, row.job_state)  # a worker was quicker, or the row is ahead
 
 
-def _recover(service: _Service, row: RemoteJobModel, *, is_dry: bool, fail_lost: bool) -> Finding:
+def _recover(service: Service, row: RemoteJobModel, *, is_dry: bool, fail_lost: bool) -> Finding:
     job_id = str(row.job_id)
     try:
         remote = service.task(job_id, row.job_key or DEFAULT_KEY)
         state = JobState.FAILED if remote is None else advance(JobState(row.job_state), remote.status)
         if remote is None:
-            return _lost(row, service.remembered_s, is_dry=is_dry, fail_lost=fail_lost)
+            return _lost(row, is_dry=is_dry, fail_lost=fail_lost)
         request = row.job_request()
         if not state.is_terminal and request is not None and not is_dry:
             # the same request under the same id is the same task: so the workers follow it again
@@ -118,15 +113,16 @@ def _recover(service: _Service, row: RemoteJobModel, *, is_dry: bool, fail_lost:
     except BridgeError as error:
         return Finding(row, Verdict.UNKNOWN, str(error))
     if not is_dry:
-        record_change(Change(job_id, state, _record(row, remote)))
+        record_change(Change(job_id, state, record_of(remote, row.job_key or DEFAULT_KEY)))
     return Finding(row, Verdict.RECOVERED, f"{row.job_state} -> {state}")
 
 
-def _lost(row: RemoteJobModel, remembered_s: float, *, is_dry: bool, fail_lost: bool) -> Finding:
+def _lost(row: RemoteJobModel, *, is_dry: bool, fail_lost: bool) -> Finding:
     request = row.job_request()
     # One that was accepted may have been paid for, and is not started again. Nor is one that may have run to its end
     # and been forgotten since, unheard of here: for as long as Redis remembers its like, it has not.
     age_s = (timezone.now() - row.job_changed_at).total_seconds()
+    remembered_s = bridge_of().settings.result_ttl_s
     if row.job_state == JobState.QUEUED and request is not None and age_s < remembered_s:
         if not is_dry:
             generate.apply_async(request, {"key": row.job_key or None}, task_id=row.job_id)
@@ -134,54 +130,6 @@ def _lost(row: RemoteJobModel, remembered_s: float, *, is_dry: bool, fail_lost: 
     if not fail_lost:
         return Finding(row, Verdict.LOST, "neither Redis nor ByteSpike knows it")
     if not is_dry:
-        error = JobFailed(str(row.job_id), "lost", "neither Redis nor ByteSpike knows the job")
-        record_change(Change(str(row.job_id), JobState.FAILED, _record(row, None).but(error=recorded(error))))
+        job_id = str(row.job_id)
+        record_change(Change(job_id, JobState.FAILED, record_of_lost(job_id, row.job_key or DEFAULT_KEY)))
     return Finding(row, Verdict.ENDED, f"{row.job_state} -> {JobState.FAILED}")
-
-
-def _record(row: RemoteJobModel, remote: RemoteTask | None) -> JobRecord:
-    return JobRecord(
-        version=RECORD_VERSION,
-        model="?",
-        key=row.job_key or DEFAULT_KEY,
-        digest="",
-        created_at=time.time(),
-        remote=None if remote is None else remote.to_json(),
-    )
-
-
-class _Service:
-    """ByteSpike, asked with one client for each key."""
-
-    def __init__(self, bridge: Bridge, stack: ExitStack) -> None:
-        self._settings = bridge.settings
-        self._stack = stack
-        self._clients: dict[str, Client] = {}
-
-    @property
-    def remembered_s(self) -> float:
-        """How long Redis knows a job at least, counted from its start."""
-        return self._settings.result_ttl_s
-
-    def task(self, job_id: str, key: str) -> RemoteTask | None:
-        """
-        The task of *job_id*; None if there is none.
-
-        Raises:
-            BridgeError: It can't be said.
-        """
-        if key not in self._clients:
-            settings = self._settings
-            client = Client(
-                settings.key(key),
-                settings.base_url,
-                connect_timeout_s=settings.connect_timeout_s,
-                query_timeout_s=settings.query_timeout_s,
-            )
-            self._clients[key] = self._stack.enter_context(client)
-        try:
-            return self._clients[key].query(out_task_id=job_id)
-        except NotFound as error:
-            if error.code == "task_not_found":
-                return None
-            raise

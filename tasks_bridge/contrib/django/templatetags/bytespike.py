@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
-from django.forms.utils import flatatt
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.safestring import mark_safe
 
 from tasks_bridge.contrib.django.models import RemoteJobModel, status_url
+from tasks_bridge.web.markup import job_element, script_element
 
 register = template.Library()
 
@@ -24,13 +24,15 @@ def bytespike_job(job: RemoteJobModel | str | None, *, may_cancel: bool = False,
     job_id = job.job_id if isinstance(job, RemoteJobModel) else job
     if not job_id:
         return ""
-    # data_x in a template is data-x in the page
-    named = {name.replace("_", "-"): value for name, value in attributes.items()}
     source = status_url(str(job_id), may_cancel=may_cancel)
-    return format_html("<bytespike-job{}></bytespike-job>", flatatt({"src": source, **named}))
+    return mark_safe(job_element(source, attributes))  # noqa: S308 - escaped there
 
 
 @register.simple_tag
-def bytespike_script() -> str:
-    """What teaches the browser the element: once on each page that has one."""
-    return format_html('<script type="module" src="{}"></script>', reverse("tasks_bridge:script"))
+def bytespike_script(**attributes: Any) -> str:
+    """
+    What teaches the browser the element: once on each page that has one.
+
+    ``{% bytespike_script nonce=csp_nonce %}`` where a Content-Security-Policy asks for it.
+    """
+    return mark_safe(script_element(reverse("tasks_bridge:script"), attributes))  # noqa: S308 - escaped there
