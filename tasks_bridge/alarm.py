@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery import Celery
-    from celery.worker.consumer import Consumer
     from kombu import Connection
 
     from tasks_bridge.bridge import Bridge
@@ -58,20 +57,24 @@ TROUBLE_WAIT_S: Final = 2.0
 
 
 class Alarm(bootsteps.StartStopStep):
-    """Runs the alarm thread while the consumer has its connection, and makes the worker read the poll queue."""
+    """
+    Runs the alarm thread while the consumer has its connection, and makes the worker read the poll queue.
+
+    The thread is the consumer's ``tasks_bridge_alarm``, as Celery's steps leave there what others look at.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    def __init__(self, consumer: Consumer, **options: Any) -> None:
+    def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         preload()
-        self._thread: AlarmThread | None = None
+        consumer.tasks_bridge_alarm = None
         settings = bridge_of(consumer.app).settings
         if settings.alarm:
             _check_pool(consumer.pool)
             _read_queue(consumer.app, settings.queue)
 
-    def start(self, consumer: Consumer) -> None:
+    def start(self, consumer: Any) -> None:
         """Celery's hook, also called after a lost connection came back."""
         bridge = bridge_of(consumer.app)
         if not bridge.settings.alarm:
@@ -81,14 +84,14 @@ class Alarm(bootsteps.StartStopStep):
         except BridgeError as error:
             log.critical("%s", error)
         slots = consumer.pool.num_processes if consumer.pool is not None else 1
-        self._thread = AlarmThread(bridge, slots or 1)
-        self._thread.start()
+        consumer.tasks_bridge_alarm = AlarmThread(bridge, slots or 1)
+        consumer.tasks_bridge_alarm.start()
 
-    def stop(self, consumer: Consumer) -> None:
+    def stop(self, consumer: Any) -> None:
         """Celery's hook, before the connection closes."""
-        if self._thread is not None:
-            self._thread.stop()
-            self._thread = None
+        if consumer.tasks_bridge_alarm is not None:
+            consumer.tasks_bridge_alarm.stop()
+            consumer.tasks_bridge_alarm = None
 
     shutdown = stop
 
@@ -131,13 +134,17 @@ class AlarmThread(threading.Thread):
         self._slots = slots
         self._stopped = threading.Event()
         self._connection: Connection | None = None
-        self._in_trouble = False
         self._newer_look_at = 0.0
+        self.in_trouble = False
+        """Whether the latest turn found no Redis or no broker."""
+        self.turned_at = time.monotonic()
+        """When it ended."""
 
     def run(self) -> None:
         """The thread's body."""
         while not self._stopped.is_set():
             wait_s = self._turn()
+            self.turned_at = time.monotonic()
             # jitter, so that of several workers one is first
             self._stopped.wait(wait_s + JITTER * self._bridge.settings.tick_s * random())  # noqa: S311
         self._disconnect()
@@ -154,18 +161,18 @@ class AlarmThread(threading.Thread):
             wait_s = self._wake()
             self._warn_of_newer()
         except (StoreError, OperationalError, AMQPError, redis.RedisError, OSError) as error:
-            if not self._in_trouble:
+            if not self.in_trouble:
                 log.error("no job can be woken until this is over: %s", error)  # noqa: TRY400 - expected, no bug
-            self._in_trouble = True
+            self.in_trouble = True
             self._disconnect()
             return max(TROUBLE_WAIT_S, settings.tick_s)
         except Exception:
             log.exception("a bug in the alarm; it goes on")
             self._disconnect()
             return TROUBLE_WAIT_S
-        if self._in_trouble:
+        if self.in_trouble:
             log.info("jobs are woken again")
-        self._in_trouble = False
+        self.in_trouble = False
         return wait_s
 
     def _wake(self) -> float:

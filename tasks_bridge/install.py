@@ -12,6 +12,7 @@ import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of e
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import DiscreetStats, RevokeCommand, revoke_durably
+from tasks_bridge.pulse import PulseStep
 from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
 from tasks_bridge.stop import HeardOut, PromptStop
@@ -48,7 +49,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     if vars(app)["configured"]:
         bridge.configure()
     register_bridge(bridge)
-    app.steps["consumer"].update((Alarm, PromptStop))
+    app.steps["consumer"].update((Alarm, PulseStep, PromptStop))
     app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, HeardOut))
     revoke_durably(app)
     _serve_threads(app)

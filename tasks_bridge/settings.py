@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -102,6 +103,8 @@ class Settings(BaseSettings):
     for the job, with every submit. Needs `secret_key`. Default: no callbacks."""
     alarm: bool = True
     """False for workers that must neither wake nor poll jobs."""
+    health_file: Path | None = None
+    """Where a worker notes its pulse, for `tasks_bridge.health`; one file for each worker. Default: nowhere."""
     stream_limit: int = Field(default=1000, ge=0)
     """Most live streams of events that one web process keeps open; whoever comes beyond is told to poll. 0: none."""
     show_credits: bool = False
