@@ -113,12 +113,14 @@ def rabbitmq_url(bare_environment: None, tmp_path_factory: pytest.TempPathFactor
 
 
 _TESTS = Path(__file__).parent
-_ORDER = ("unit", "contract", "integration", "smoke", "faults")
+_ORDER = ("unit", "contract", "integration", "smoke", "faults", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     Fast ones first: what is wrong in pure code should not show after ten minutes. A part not named comes before smoke.
+
+    The browser is last: from its start on, an event loop is in this thread, and no other test could run its own.
     """
 
     def place(item: pytest.Item) -> float:
