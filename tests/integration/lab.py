@@ -156,6 +156,16 @@ def forget_results() -> None:
             found.subscribed_to.clear()
 
 
+def hang_up(bridge: Bridge) -> None:
+    """Close its connections to ByteSpike, which would complain when they are collected."""
+    if bridge._io is None:
+        return
+    _, reactor, clients = bridge._io
+    for client in clients.values():
+        reactor.run(client.aclose())
+    reactor.stop()
+
+
 class Lab:
     """One app and the sandbox its jobs go to."""
 
@@ -191,6 +201,7 @@ class Lab:
             _state._set_current_app(before[0])
             _state.set_default_app(before[1])
             self.bridge.store.client.close()
+            hang_up(self.bridge)
             self.app.close()
 
     @contextmanager
