@@ -22,6 +22,11 @@ def eta_s(state: JobState, record: JobRecord, now: float) -> float | None:
     return 0.0 if state.is_terminal else outlook.eta_s(record, now)
 
 
+def is_late(state: JobState, record: JobRecord, now: float) -> bool:
+    """Whether an open job takes unusually long."""
+    return not state.is_terminal and outlook.is_late(record, now)
+
+
 def report(
     job_id: str, state: JobState, record: JobRecord, *, token: int, now: float, next_poll_s: float | None
 ) -> Report:

@@ -44,6 +44,9 @@ SCALES: Final = 200.0
 """Estimates closer than one in so many share a schedule."""
 MOST_SCHEDULES: Final = 64
 
+LATE: Final = 0.9
+"""A job is late that takes longer than this share of its model's jobs."""
+
 
 class Basis(StrEnum):
     """What durations are learned in."""
@@ -212,6 +215,10 @@ class Knowledge:
             return None
         scale = self._scale(estimate_s)
         return self.durations.left(max(elapsed_s, 0.0) / scale) * scale
+
+    def is_late(self, elapsed_s: float, estimate_s: float) -> bool | None:
+        """Whether a job that has lasted for *elapsed_s* takes unusually long; None if unknown."""
+        return None if self.is_cold else self.durations.below(elapsed_s / self._scale(estimate_s))[0] > LATE
 
     def _scale(self, estimate_s: float) -> float:
         return estimate_s if self.basis is Basis.ESTIMATES else 1.0

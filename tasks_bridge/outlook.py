@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SHORTEST_S: Final = 0.1
 """Less than this is no time left, but no job that is under way has none."""
 
+LATE_ESTIMATES: Final = 2.0
+"""A job of which nothing is known but the estimate is late after this many: estimates are often too low."""
+
 
 def progress(record: JobRecord, now: float) -> float:
     """The share of the work done at *now*, in [0, 1)."""
@@ -39,6 +42,13 @@ def eta_s(record: JobRecord, now: float) -> float | None:
     return max(record.left_s - (now - record.seen_at), 0.1 * record.left_s)
 
 
+def is_late(record: JobRecord, now: float) -> bool:
+    """Whether it takes unusually long at *now*: once it does, it stays so."""
+    if record.submitted_at is None or record.left_s is not None:
+        return record.is_late
+    return record.is_late or now - record.submitted_at > LATE_ESTIMATES * assumed_s(record.estimated_s)
+
+
 def noted(before: JobRecord, known: Knowledge | None, now: float) -> dict[str, Any]:
     """The fields that a look at *now* changes, so that the outlook goes on from it."""
     if before.submitted_at is None:
@@ -51,4 +61,9 @@ def noted(before: JobRecord, known: Knowledge | None, now: float) -> dict[str, A
         left_s = None if before.left_s is None else eta_s(before, now)
     if left_s is None:
         return {}
-    return {"left_s": round(max(left_s, SHORTEST_S), 1), "progress": cadence.rounded_up(done)}
+    late = known.is_late(now - submitted_at, assumed_s(before.estimated_s)) if known else None
+    return {
+        "left_s": round(max(left_s, SHORTEST_S), 1),
+        "progress": cadence.rounded_up(done),
+        "is_late": before.is_late or bool(late),
+    }

@@ -153,6 +153,8 @@ class JobRecord(BaseModel):
     """How much longer it would probably take, at `seen_at`; None while nothing is known of its model."""
     progress: _Share | None = None
     """How far it was then, as readers were told."""
+    is_late: bool = False
+    """Whether it took unusually long then already, for its model."""
     attempts: int = 0
     """Submits without a usable answer so far."""
     attempted_at: _Seconds | None = None

@@ -25,6 +25,7 @@ class Request:
     if_none_match: str = ""
     last_event_id: str = ""
     content_length: str = ""
+    accept_encoding: str = ""
     can_stream: bool = False
     """Whether the server can keep an answer open without keeping a thread or a process for it."""
 
@@ -36,6 +37,7 @@ class Request:
             header("If-None-Match") or "",
             header("Last-Event-ID") or "",
             header("Content-Length") or "",
+            header("Accept-Encoding") or "",
             can_stream,
         )
 

@@ -1,51 +1,51 @@
 // <bytespike-job src="…/jobs/<token>">: shows a job, live, until it is over. See docs/live.md. No dependency, no build step.
-
 if (!customElements.get("bytespike-job")) {
   // Under HTTP/1.1 a browser opens six connections to a host, over all its tabs: most are left for everything else.
   const STREAMS = /^h[23]/.test(performance.getEntriesByType("navigation")[0]?.nextHopProtocol) ? 20 : 2;
   const TIMEOUT_S = 15;
-  const UNHEARD_S = 10; // a proxy that keeps events back
+  const UNHEARD_S = 10; // then a proxy keeps the events back
   const WATCHDOG_S = 30; // a stream may be dead and not know it
-  const DEAF_S = [5, 300]; // until a stream is tried again
+  const DEAF_S = [5, 300]; // until a broken stream is tried again: at first, and at most
   const HIDDEN_S = 15;
-  const SLOWEST_S = 30;
   const SOON_S = 1.5;
-  const PASSING = [408, 425, 429];
+  const SLOWEST_S = 30;
   const TROUBLE_S = 8; // what is over sooner is nobody's affair
-  const EXPECTED = 0.9; // how far a job is said to be when it should be over; it creeps from there
+  const EXPECTED = 0.9; // how far a job is said to be when it should be over; the server lets it creep from there
 
   const CSS = `
 :host { display: block; line-height: 1.4;
-  --_accent: var(--bytespike-accent, #2563d9);
-  --_error: var(--bytespike-error, #b42318);
-  --_muted: var(--bytespike-muted, color-mix(in srgb, currentColor 72%, transparent));
-  --_track: var(--bytespike-track, color-mix(in srgb, currentColor 14%, transparent));
-  --_radius: var(--bytespike-radius, 0.5rem) }
+  --accent: var(--bytespike-accent, #2563d9); --error: var(--bytespike-error, #b42318);
+  --muted: var(--bytespike-muted, color-mix(in srgb, currentColor 72%, transparent));
+  --track: var(--bytespike-track, color-mix(in srgb, currentColor 14%, transparent));
+  --radius: var(--bytespike-radius, 0.5rem) }
 @supports (color: light-dark(red, red)) { :host {
-  --_accent: var(--bytespike-accent, light-dark(#2563d9, #7aabff));
-  --_error: var(--bytespike-error, light-dark(#b42318, #ff9d94)) } }
-:host([hidden]), [hidden], p:empty { display: none !important }
+  --accent: var(--bytespike-accent, light-dark(#2563d9, #7aabff)); --error: var(--bytespike-error, light-dark(#b42318, #ff9d94)) } }
+:host([hidden]), [hidden] { display: none !important }
 .job { display: grid; gap: 0.5rem; outline: none }
-.line { display: flex; flex-wrap: wrap; gap: 0 1rem; align-items: baseline; justify-content: space-between; min-block-size: 1.4em }
+.progress { display: flex; flex-wrap: wrap; gap: 0.75rem 1rem; align-items: center }
+.outputs:not(:empty) + .progress { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%) }
+.main { flex: 1 1 18rem; display: grid; gap: 0.5rem }
+.line { display: flex; flex-wrap: wrap; gap: 0 1rem; justify-content: space-between; min-block-size: 1.4em }
 .status { font-weight: 600 }
-.eta { color: var(--_muted); font-variant-numeric: tabular-nums }
-.track { display: flex; gap: 1rem; align-items: center }
-.bar { flex: 1; block-size: 0.5rem; overflow: hidden; border-radius: 1rem; background: var(--_track) }
-.fill { block-size: 100%; inline-size: 0; border-radius: inherit; background: var(--_accent); transition: inline-size 1s linear }
+.eta { color: var(--muted); font-variant-numeric: tabular-nums }
+.bar { block-size: 0.5rem; overflow: hidden; border-radius: 1rem; background: var(--track) }
+.fill { block-size: 100%; inline-size: 0; border-radius: inherit; background: var(--accent); transition: inline-size 1s linear }
 .bar:not([aria-valuenow])::before { content: ""; display: block; block-size: 100%; inline-size: 35%; border-radius: inherit;
-  background: var(--_accent); animation: seek 2s ease-in-out infinite }
+  background: var(--accent); animation: seek 2s ease-in-out infinite }
 @keyframes seek { from { transform: translateX(-105%) } to { transform: translateX(290%) } }
-button, a { font: inherit; border-radius: calc(var(--_radius) * 0.75) }
-button { color: inherit; cursor: pointer; padding: 0.25em 0.9em; background: none; border: 1px solid color-mix(in srgb, currentColor 40%, transparent) }
-button:hover { background: var(--_track) }
+button { padding: 0.3em 0.9em; font: inherit; color: inherit; cursor: pointer; background: none;
+  border: 1px solid color-mix(in srgb, currentColor 40%, transparent); border-radius: var(--radius) }
+button:hover { background: var(--track) }
 button[aria-disabled=true] { cursor: default; background: none; opacity: 0.6 }
-a { color: var(--_accent); text-underline-offset: 0.2em }
-:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px }
-.error, .unloadable { margin: 0; color: var(--_error) }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }
+.error:not(:empty), .unloadable { color: var(--error); border-inline-start: 3px solid; padding-inline-start: 0.75rem }
+p { margin: 0 }
 .outputs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)) }
+.outputs:empty, .error:empty { display: none }
 figure { display: grid; gap: 0.5rem; margin: 0; align-content: start; justify-items: start }
-img, video { display: block; max-inline-size: 100%; block-size: auto; border-radius: var(--_radius); background: var(--_track) }
+img, video { display: block; max-inline-size: 100%; block-size: auto; border-radius: var(--radius); background: var(--track) }
 audio { inline-size: 100% }
+a { color: var(--accent); text-underline-offset: 0.2em; border-radius: 2px }
 @media (prefers-reduced-motion: reduce) { .fill { transition: none }
   .bar:not([aria-valuenow])::before { animation: none; inline-size: 100%; opacity: 0.3 } }
 @media (forced-colors: active) { .bar { border: 1px solid }
@@ -65,43 +65,32 @@ audio { inline-size: 100% }
       if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(CSS);
       root.adoptedStyleSheets = [sheet];
     } catch { // before Safari 16.4
-      const own = make("style", "");
-      own.textContent = CSS;
-      root.append(own);
+      root.append(Object.assign(make("style", ""), { textContent: CSS }));
     }
   };
 
   // a live region speaks whenever it is written to
   const write = (node, text) => node.textContent === text || (node.textContent = text);
 
-  const webUrl = (text, base) => {
-    try {
-      const url = new URL(text, base);
-      return /^https?:$/.test(url.protocol) ? url.href : null;
-    } catch {
-      return null;
-    }
-  };
-
   const streaming = new Set();
 
   class BytespikeJob extends HTMLElement {
     static observedAttributes = ["src", "label", "alt", "poster", "texts"];
 
-    /** What all elements say; the attribute `texts` (JSON) has what one says. A key may be an error's code, too. */
+    /** What all elements say; the attribute `texts` (JSON) has what one of them says. An error's key is its code. */
     static texts = {
       lang: "en",
       label: "Generation",
+      progress: "Progress",
       queued: "Waiting to start",
       pending: "Waiting to start",
       running: "Generating",
-      completed: "Done",
       cancelling: "Cancelling …",
+      completed: "Done",
       seconds: "about {n} s left",
       minutes: "about {n} min left",
       almost: "almost done",
       late: "taking longer than usual",
-      progress: "Progress",
       lost: "Connection lost, trying again …",
       gone: "This is no longer available.",
       cancel: "Cancel",
@@ -113,23 +102,23 @@ audio { inline-size: 100% }
 
     #isOn = false;
     #isGone = false;
+    #isCancelling = false;
+    #note = ""; // key of a text
     #texts = {};
     #job = null; // the latest document, …
     #text; // … as it came, …
     #base; // … from where, …
     #at = 0; // … and when
     #done = 0; // how far the bar was then
-    #left = Infinity; // seconds that were last said to be left
+    #left; // seconds that were last said to be left
     #request = null;
     #stream = null;
-    #isLive = false; // whether the stream has brought something
     #streamAt = 0;
+    #isLive = false; // whether the stream has brought something
     #deafUntil = 0;
     #deafS = DEAF_S[0];
     #failures = 0;
     #troubleAt;
-    #isCancelling = false;
-    #note = "";
     #timer;
     #ticker;
     #ui = {};
@@ -141,13 +130,14 @@ audio { inline-size: 100% }
       ui.status = make("span", "status", { role: "status" });
       ui.eta = make("span", "eta");
       ui.fill = make("div", "fill");
-      ui.bar = make("div", "bar", { role: "progressbar", "aria-valuemax": 100 }, ui.fill);
+      ui.bar = make("div", "bar", { role: "progressbar" }, ui.fill);
       ui.cancel = make("button", "cancel", { type: "button" });
       ui.cancel.onclick = () => this.cancel();
       ui.line = make("div", "line", {}, ui.status, ui.eta);
-      ui.track = make("div", "track", {}, ui.bar, ui.cancel);
+      ui.main = make("div", "main", {}, ui.line, ui.bar);
+      ui.progress = make("div", "progress", {}, ui.main, ui.cancel);
       ui.error = make("p", "error", { role: "alert" });
-      ui.all = make("div", "job", { role: "group", tabindex: -1 }, ui.outputs, ui.line, ui.track, ui.error);
+      ui.all = make("div", "job", { role: "group", tabindex: -1 }, ui.outputs, ui.progress, ui.error);
       const root = this.attachShadow({ mode: "open" });
       style(root);
       root.append(ui.all);
@@ -160,13 +150,13 @@ audio { inline-size: 100% }
 
     /** Have the job cancelled, as the button does. */
     async cancel() {
-      const url = this.#job?.cancel_url;
-      if (!url || this.#isCancelling || this.#job.is_cancelling || !this.#tell("cancel")) return;
+      const job = this.#job;
+      if (!job?.cancel_url || job.is_cancelling || this.#isCancelling || !this.#tell("cancel")) return;
       this.#isCancelling = true;
       this.#note = "";
       this.#draw();
       try {
-        const answer = await fetch(new URL(url, this.#base), { method: "POST", headers: { Accept: "application/json" } });
+        const answer = await fetch(new URL(job.cancel_url, this.#base), { method: "POST" });
         if (!answer.ok) throw new Error(answer.status);
         await this.#ask();
       } catch {
@@ -196,16 +186,16 @@ audio { inline-size: 100% }
 
     attributeChangedCallback(name, before, now) {
       if (!this.#isOn || before === now) return;
+      this.#ui.outputs.replaceChildren();
       if (name === "src") {
         this.#rest();
-        this.#isGone = false;
+        this.#job = this.#text = null;
+        this.#isGone = this.#isCancelling = false;
         this.#failures = this.#deafUntil = 0;
         this.#ask();
-      } else {
-        this.#read();
-        this.#ui.outputs.replaceChildren();
-        this.#draw();
       }
+      this.#read();
+      this.#draw();
     }
 
     handleEvent() {
@@ -221,7 +211,7 @@ audio { inline-size: 100% }
     // -- what is known ------------------------------------------------------------------------------------------------
 
     async #ask() {
-      const source = webUrl(this.getAttribute("src") || "data:", document.baseURI);
+      const source = this.getAttribute("src");
       if (!source) return;
       clearTimeout(this.#timer);
       this.#request?.abort();
@@ -229,17 +219,19 @@ audio { inline-size: 100% }
       const limit = setTimeout(() => request.abort(), 1000 * TIMEOUT_S);
       let waitS;
       try {
-        // with If-None-Match, from the browser's own cache
-        const answer = await fetch(source, { cache: "no-cache", headers: { Accept: "application/json" }, signal: request.signal });
-        if (answer.status >= 500 || PASSING.includes(answer.status)) {
+        // the browser's cache adds If-None-Match
+        const answer = await fetch(source, { cache: "no-cache", signal: request.signal });
+        if (answer.status >= 500 || [408, 425, 429].includes(answer.status)) {
           waitS = Number(answer.headers.get("Retry-After"));
           throw new Error(answer.status);
         }
         const text = await answer.text();
         if (this.#request !== request) return;
+        // whatever else a stream has brought, it should have brought this
+        const unheardS = (performance.now() - this.#streamAt) / 1000;
+        if (this.#stream && (this.#isLive ? text !== this.#text : unheardS > UNHEARD_S)) this.#hangUp(true);
         this.#base = answer.url;
         this.#isGone = !answer.ok;
-        if (answer.ok) this.#check(text);
         if (answer.ok) this.#take(text);
       } catch {
         if (this.#request !== request) return; // nobody wants to know any more
@@ -273,12 +265,6 @@ audio { inline-size: 100% }
       };
     }
 
-    /** What was asked for shows whether the stream tells everything. */
-    #check(text) {
-      const isUnheard = performance.now() - this.#streamAt > 1000 * UNHEARD_S;
-      if (this.#stream && (this.#isLive ? text !== this.#text : isUnheard)) this.#hangUp(true);
-    }
-
     #hangUp(isBroken) {
       this.#stream?.close();
       this.#stream = null;
@@ -292,13 +278,10 @@ audio { inline-size: 100% }
     #take(text) {
       if (text !== this.#text) {
         const job = JSON.parse(text);
-        const isSame = job.id === this.#job?.id;
-        this.#done = isSame ? Math.max(this.#share(), job.progress) : job.progress;
-        if (!isSame) this.#left = Infinity;
+        this.#done = Math.max(this.#job ? this.#share() : 0, job.progress);
         this.#text = text;
         this.#job = job;
         this.#at = performance.now();
-        this.#ui.outputs.replaceChildren();
         this.#draw();
         this.#tell("change");
         if (job.is_over) this.#tell("end");
@@ -307,16 +290,16 @@ audio { inline-size: 100% }
       this.#troubleAt = undefined;
     }
 
-    /** Go on: ask again after about *waitS* seconds, or when it is time. */
+    /** Go on, and ask again after *waitS*, or when it is time. */
     #next(waitS) {
       this.#draw();
       if (!this.#isOn || this.#isOver) return this.#rest();
       if (document.hidden) this.#hangUp();
       else if (waitS === undefined) this.#listen();
-      const pollS = Math.max(this.#job?.poll_s || 0, document.hidden ? HIDDEN_S : 1);
+      waitS ??= this.#isLive ? WATCHDOG_S : Math.max(this.#job?.poll_s || 0, document.hidden ? HIDDEN_S : 1);
       clearTimeout(this.#timer);
-      // not all at once, after a server was away
-      this.#timer = setTimeout(() => this.#ask(), 1000 * (waitS ?? (this.#isLive ? WATCHDOG_S : pollS)) * (0.75 + Math.random() / 2));
+      // a server that was away is not asked by all viewers at once
+      this.#timer = setTimeout(() => this.#ask(), 1000 * waitS * (0.75 + Math.random() / 2));
       this.#ticker ??= setInterval(() => this.#draw(), 1000);
     }
 
@@ -339,107 +322,94 @@ audio { inline-size: 100% }
       try {
         this.#texts = JSON.parse(this.getAttribute("texts") || "{}");
       } catch (error) {
-        console.error("bytespike-job: the attribute texts is no JSON:", error.message);
+        console.error(`bytespike-job: its texts are no JSON: ${error.message}`);
       }
     }
 
-    #say(key) {
-      for (const texts of [this.#texts, BytespikeJob.texts]) if (Object.hasOwn(texts, key)) return texts[key];
+    #say(key, n) {
+      const texts = [this.#texts, BytespikeJob.texts].find((texts) => Object.hasOwn(texts, key));
+      return texts?.[key].replace("{n}", n);
     }
 
     /** How far it is, in [0, 1): on from the latest document at the pace that its estimate asks for, and never back. */
     #share() {
-      const { eta_s: etaS } = this.#job;
       const sinceS = (performance.now() - this.#at) / 1000;
-      if (!etaS || this.#done >= EXPECTED) return this.#done;
-      return this.#done + (EXPECTED - this.#done) * Math.min(sinceS / etaS, 1);
+      if (!this.#job.eta_s || this.#done >= EXPECTED) return this.#done;
+      return this.#done + (EXPECTED - this.#done) * Math.min(sinceS / this.#job.eta_s, 1);
     }
 
     #eta(share) {
-      const job = this.#job;
-      if (job.is_late) return this.#say("late");
-      let leftS = job.eta_s - (performance.now() - this.#at) / 1000;
+      if (this.#job.is_late) return this.#say("late");
+      let leftS = this.#job.eta_s - (performance.now() - this.#at) / 1000;
       if (share >= EXPECTED || leftS < 5) return this.#say("almost");
-      // a little more than before is not worth a word
+      // a little more than was said is not worth a word
       if (leftS > this.#left && leftS < 1.3 * this.#left + 5) leftS = this.#left;
       const step = leftS > 90 ? 60 : leftS > 15 ? 10 : 5;
       this.#left = Math.ceil(leftS / step) * step;
-      return this.#left > 90 ? this.#say("minutes").replace("{n}", this.#left / 60) : this.#say("seconds").replace("{n}", this.#left);
+      return step === 60 ? this.#say("minutes", this.#left / 60) : this.#say("seconds", this.#left);
     }
 
     #draw() {
-      const { all, outputs, line, status, eta, track, bar, fill, cancel, error } = this.#ui;
+      const { all, outputs, progress, status, eta, bar, fill, cancel, error } = this.#ui;
       const job = this.#job;
       const isOpen = !this.#isOver;
       const isTrouble = performance.now() - this.#troubleAt > 1000 * TROUBLE_S;
       const isCancelling = isOpen && (this.#isCancelling || Boolean(job?.is_cancelling));
-      const state = job?.state ?? "";
-      const isFailed = state === "FAILED" || state === "EXPIRED";
+      const isFailed = ["FAILED", "EXPIRED"].includes(job?.state);
       const why = job?.error ? (this.#say(job.error.code) ?? job.error.message) : "";
+      const happens = isTrouble ? "lost" : isCancelling ? "cancelling" : (job?.state.toLowerCase() ?? "");
 
-      if (state) this.setAttribute("state", state);
       all.lang = this.#say("lang");
       all.setAttribute("aria-label", this.getAttribute("label") || this.#say("label"));
-      const happens = isTrouble ? "lost" : isCancelling ? "cancelling" : state.toLowerCase();
-      write(status, this.#isGone || isFailed ? "" : job?.error ? why : (this.#say(happens) ?? ""));
+      write(status, this.#isGone || isFailed ? "" : why || (this.#say(happens) ?? ""));
       write(error, this.#isGone ? this.#say("gone") : isFailed ? why : isOpen && this.#note ? this.#say(this.#note) : "");
-      line.hidden = !status.textContent && !isOpen;
+      this.toggleAttribute("state", job);
+      if (job) this.setAttribute("state", job.state);
 
       const isKnown = isOpen && Number.isFinite(job?.eta_s);
       const share = isKnown ? this.#share() : 0;
       write(eta, isKnown && !isTrouble && !isCancelling ? this.#eta(share) : "");
-      track.hidden = !isOpen;
       fill.style.inlineSize = `${100 * share}%`;
+      const percent = Math.min(Math.floor(100 * share), 99);
+      const told = { "aria-valuenow": percent, "aria-valuetext": [`${percent} %`, eta.textContent].filter(Boolean).join(", ") };
+      for (const [name, value] of Object.entries(told)) isKnown ? bar.setAttribute(name, value) : bar.removeAttribute(name);
       bar.setAttribute("aria-label", this.#say("progress"));
-      if (isKnown) {
-        const percent = Math.min(Math.floor(100 * share), 99);
-        bar.setAttribute("aria-valuenow", percent);
-        bar.setAttribute("aria-valuetext", [`${percent} %`, eta.textContent].filter(Boolean).join(", "));
-      } else {
-        bar.removeAttribute("aria-valuenow");
-        bar.removeAttribute("aria-valuetext");
-      }
 
       const hadFocus = this.shadowRoot.activeElement === cancel;
+      bar.hidden = !isOpen;
+      progress.hidden = !isOpen && !status.textContent;
       cancel.hidden = !isOpen || !job?.cancel_url;
       if (hadFocus && cancel.hidden) all.focus();
       write(cancel, this.#say("cancel"));
       cancel.setAttribute("aria-disabled", isCancelling);
 
       const made = isOpen ? [] : (job?.outputs ?? []);
-      if (made.length && !outputs.childElementCount) outputs.append(...made.flatMap((output, number) => this.#output(output, made.length > 1 && number + 1)));
-      outputs.hidden = !outputs.childElementCount;
+      if (!outputs.firstChild) outputs.append(...made.map((output, number) => this.#show(output, made.length > 1 ? ` ${number + 1}` : "")));
     }
 
-    #output({ url, type, width, height }, number) {
-      const href = webUrl(url);
-      if (!href) return [];
-      const kind = { image: "img", video: "video", audio: "audio" }[/^[a-z]*/.exec(type)[0]];
-      const link = make("a", "download", { href, download: "", target: "_blank", rel: "noopener noreferrer" });
-      link.textContent = [this.#say("download"), number].filter(Boolean).join(" ");
-      if (!kind) return make("figure", "output", {}, link);
-      const name = this.getAttribute("alt") ?? [this.getAttribute("label") || this.#say("alt"), number].filter(Boolean).join(" ");
-      const media = make(kind, kind === "img" ? "image" : kind);
-      const figure = make("figure", "output", {}, media, link);
-      if (kind === "img") {
-        media.alt = name;
-        media.referrerPolicy = "no-referrer";
-      } else {
-        media.setAttribute("aria-label", name);
-        Object.assign(media, { controls: true, playsInline: true, preload: "metadata" });
-        if (this.hasAttribute("poster")) media.poster = this.getAttribute("poster");
+    #show({ url, type, width, height }, number) {
+      const figure = make("figure", "output");
+      if (!/^https?:/i.test(url)) return figure;
+      const kind = /^(image|video|audio)\b/.exec(type)?.[0];
+      if (kind) {
+        const media = make(kind === "image" ? "img" : kind, kind);
+        const name = this.getAttribute("alt") ?? (this.getAttribute("label") || this.#say("alt")) + number;
+        if (kind === "image") Object.assign(media, { alt: name, referrerPolicy: "no-referrer" });
+        else Object.assign(media, { ariaLabel: name, controls: true, playsInline: true, preload: "metadata" });
+        if (kind === "video") media.poster = this.getAttribute("poster") ?? "";
+        if (width > 0 && height > 0) {
+          Object.assign(media, { width, height });
+          media.style.maxInlineSize = `min(100%, ${(80 * width) / height}vh)`; // all of it fits into the window
+        }
+        media.onerror = () => {
+          figure.replaceChildren(Object.assign(make("p", "unloadable"), { textContent: this.#say("unloadable") }));
+        };
+        media.src = url;
+        figure.append(media);
       }
-      if (width > 0 && height > 0) {
-        media.width = width;
-        media.height = height;
-        media.style.maxInlineSize = `min(100%, ${(80 * width) / height}vh)`; // all of it fits into the window
-      }
-      media.onerror = () => {
-        const text = make("p", "unloadable");
-        text.textContent = this.#say("unloadable");
-        figure.replaceChildren(text);
-      };
-      media.src = href;
+      const link = make("a", "download", { href: url, download: "", target: "_blank", rel: "noopener noreferrer" });
+      link.textContent = this.#say("download") + number;
+      figure.append(link);
       return figure;
     }
   }

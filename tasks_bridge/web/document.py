@@ -9,6 +9,7 @@ What a web page sees of a job: a small JSON document that its end user may read 
   "is_cancelling": false,
   "progress": 0.41,
   "eta_s": 21,
+  "is_late": false,
   "outputs": [],
   "error": null,
   "poll_s": 2
@@ -18,6 +19,7 @@ What a web page sees of a job: a small JSON document that its end user may read 
 - ``state``: a `JobState`; ``is_over``: whether nothing will change any more.
 - ``progress``: the share of the work done, 1 only once it is over; ``eta_s``: whole seconds that are probably left,
   null while nobody can tell. Both are guesses of this moment.
+- ``is_late``: whether it takes unusually long.
 - ``outputs``: ``{"url", "type"}`` and, where ByteSpike told them, ``width``, ``height``, ``duration_seconds``.
 - ``error``: ``{"code", "message"}`` of a job that ended without outputs. The code is for programs, and a key to
   translations; the message is English for the end user.
@@ -90,6 +92,7 @@ def document(entry: Entry, *, show_credits: bool = False) -> dict[str, Any]:
         # downwards: 1 is the end, and nothing else
         "progress": math.floor(facts.progress(state, record, entry.now) * 100) / 100,
         "eta_s": None if left_s is None else math.ceil(left_s),
+        "is_late": facts.is_late(state, record, entry.now),
         "outputs": outputs(state, record),
         "error": problem(state, record),
         "poll_s": None if state.is_terminal else poll_s(left_s),

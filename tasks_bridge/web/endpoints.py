@@ -17,7 +17,9 @@ none, has ended, or stands for a job that is forgotten; 503 has Retry-After.
 
 from __future__ import annotations
 
+import gzip
 import logging
+import re
 from functools import cache, wraps
 from http import HTTPStatus
 from importlib.resources import files
@@ -71,6 +73,7 @@ SCRIPT: Final = "bytespike-job.js"
 SCRIPT_MAX_AGE_S: Final = 3600
 
 _GET: Final = ("GET", "HEAD")
+_NEVER: Final = re.compile(r"q=0(\.0*)?")
 
 
 def _answering(
@@ -166,11 +169,14 @@ class Endpoints:
         """The element for web pages: one file of JavaScript."""
         if refused := wrong_method(request, *_GET):
             return refused
-        body = _script()
+        is_packed = _takes_gzip(request.accept_encoding)
+        body = _script(is_packed=is_packed)
         headers = {
             "ETag": f'"{version_of(body)}"',
             "Cache-Control": f"public, max-age={SCRIPT_MAX_AGE_S}",
+            "Vary": "Accept-Encoding",
             "X-Content-Type-Options": "nosniff",
+            **({"Content-Encoding": "gzip"} if is_packed else {}),
         }
         if matches(request.if_none_match, headers["ETag"]):
             return Answer(HTTPStatus.NOT_MODIFIED, headers)
@@ -240,6 +246,20 @@ def _unavailable(message: str) -> Answer:
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, Retry_After=str(RETRY_AFTER_S))
 
 
+def _takes_gzip(accept_encoding: str) -> bool:
+    """
+    Whether *accept_encoding* names gzip and does not forbid it.
+
+    Source: RFC 9110, section 12.5.3.
+    """
+    for one in accept_encoding.lower().split(","):
+        name, *parameters = (part.strip() for part in one.split(";"))
+        if name in ("gzip", "x-gzip"):
+            return not any(_NEVER.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
 @cache
-def _script() -> bytes:
-    return (files("tasks_bridge.web") / SCRIPT).read_bytes()
+def _script(*, is_packed: bool) -> bytes:
+    body = (files("tasks_bridge.web") / SCRIPT).read_bytes()
+    return gzip.compress(body, mtime=0) if is_packed else body

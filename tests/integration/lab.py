@@ -24,9 +24,10 @@ from celery.result import AsyncResult
 from celery.signals import task_prerun
 from pydantic import SecretStr
 
-from tasks_bridge import Bridge, Job, RemoteTask, Settings, generate, install
+from tasks_bridge import Bridge, Job, JobState, RemoteTask, Settings, generate, install
 from tasks_bridge.events import GENERATE
 from tasks_bridge.sandbox import SandboxServer
+from tasks_bridge.store import Purpose
 
 T = TypeVar("T")
 
@@ -228,6 +229,30 @@ class Lab:
         """A job whose remote task follows *script*, with a callback for either end."""
         options = {"link": publish.s(), "link_error": apologise.s(), **options}
         return generate.apply_async((MODEL, self.params(script)), **options)
+
+    def started(self) -> str:
+        """A job that nobody has submitted yet, and its id."""
+        return str(generate.apply_async((MODEL, self.params())).id)
+
+    def move(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        since_s: float = 0.0,
+        estimated_s: float = 1000.0,
+        notice: str = "{}",
+        **told: Any,
+    ) -> None:
+        """Write what a worker would of a job that was submitted *since_s* seconds ago, and of which *told* was told."""
+        store = self.bridge.store
+        entry = store.get([job_id])[0]
+        assert entry is not None
+        purpose = Purpose.GENERATE if entry.state is JobState.QUEUED else Purpose.POLL
+        (lease,) = store.begin([job_id], purpose, 60)
+        remote = {"task_id": "task_1", "status": state.value.lower(), **told}
+        record = lease.record.but(remote=remote, submitted_at=lease.now - since_s, estimated_s=estimated_s)
+        assert store.write(lease, state, record, delay_s=0, notice=notice)
 
     def job(self, result: AsyncResult[Any] | str) -> Job:
         return Job(result if isinstance(result, str) else result.id, app=self.app)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from importlib.resources import files
 from typing import Any, Self
 
 import httpx
@@ -15,7 +17,7 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from tasks_bridge import JobState, generate
+from tasks_bridge import JobState
 from tasks_bridge.callbacks import callback_url
 from tasks_bridge.sandbox import SandboxServer
 from tasks_bridge.store import Purpose, RedisStore
@@ -27,7 +29,7 @@ from tasks_bridge.web.endpoints import CALLBACK_MAX_BYTES, Endpoints
 from tasks_bridge.web.follow import follow
 from tasks_bridge.web.hub import Hub, hub_of
 from tasks_bridge.web.links import status_token
-from tests.integration.lab import MODEL, Lab, eventually
+from tests.integration.lab import Lab, eventually
 
 SECRET = SecretStr("links are signed with these characters")
 OTHER_SECRET = SecretStr("and somebody else signs with these instead")
@@ -52,23 +54,6 @@ def web(redis_url: str, sandbox: SandboxServer) -> Iterator[Lab]:
     )
     with lab.current():
         yield lab
-
-
-def started(lab: Lab) -> str:
-    """A job that nobody has submitted yet."""
-    return str(generate.apply_async((MODEL, lab.params())).id)
-
-
-def move(lab: Lab, job_id: str, state: JobState, *, notice: str = "{}", **told: Any) -> None:
-    """Write what a worker would."""
-    store = lab.bridge.store
-    entry = store.get([job_id])[0]
-    assert entry is not None
-    purpose = Purpose.GENERATE if entry.state is JobState.QUEUED else Purpose.POLL
-    (lease,) = store.begin([job_id], purpose, 60)
-    remote = {"task_id": "task_1", "status": state.value.lower(), **told}
-    record = lease.record.but(remote=remote, submitted_at=lease.now, estimated_s=1000.0)
-    assert store.write(lease, state, record, delay_s=0, notice=notice)
 
 
 class Page:
@@ -96,7 +81,7 @@ def page(web: Lab) -> Page:
 
 
 def test_a_link_shows_its_job_and_offers_what_it_allows(web: Lab, page: Page) -> None:
-    job_id = started(web)
+    job_id = web.started()
     seeing = status_token(job_id, app=web.app)
     steering = status_token(job_id, may_cancel=True, app=web.app)
 
@@ -108,12 +93,12 @@ def test_a_link_shows_its_job_and_offers_what_it_allows(web: Lab, page: Page) ->
 
     etag = page.status(seeing).headers["ETag"]
     assert page.status(seeing, if_none_match=etag).status == 304
-    move(web, job_id, JobState.RUNNING)
+    web.move(job_id, JobState.RUNNING)
     assert page.status(seeing, if_none_match=etag).status == 200
 
 
 def test_a_link_that_is_none_shows_nothing_and_changes_nothing(web: Lab, page: Page) -> None:
-    job_id = started(web)
+    job_id = web.started()
     before = web.bridge.store.get([job_id])[0]
     assert before is not None
     good = sign(SECRET, TokenPurpose.CONTROL, job_id, expires_at=time.time() + 60)
@@ -140,7 +125,7 @@ def test_a_link_that_is_none_shows_nothing_and_changes_nothing(web: Lab, page: P
 
 
 def test_a_link_cancels_only_if_it_was_made_to(web: Lab, page: Page) -> None:
-    job_id = started(web)
+    job_id = web.started()
     seeing, steering = (status_token(job_id, may_cancel=may, app=web.app) for may in (False, True))
 
     assert page.cancel(seeing, method="POST").status == 403
@@ -150,13 +135,13 @@ def test_a_link_cancels_only_if_it_was_made_to(web: Lab, page: Page) -> None:
     first, again = (page.cancel(steering, method="POST") for _ in range(2))
     assert (first.status, again.status) == (202, 202)
     assert read(again)["is_cancelling"] is True
-    move(web, job_id, JobState.COMPLETED, output=OUTPUT)
+    web.move(job_id, JobState.COMPLETED, output=OUTPUT)
     late = page.cancel(steering, method="POST")
     assert (late.status, read(late)["outputs"]) == (200, OUTPUT)
 
 
 def test_every_endpoint_refuses_methods_that_are_not_its_own(web: Lab, page: Page) -> None:
-    job_id = started(web)
+    job_id = web.started()
     token = status_token(job_id, may_cancel=True, app=web.app)
     (before,) = web.bridge.store.get([job_id])
 
@@ -176,8 +161,24 @@ def test_every_endpoint_refuses_methods_that_are_not_its_own(web: Lab, page: Pag
     assert (after.cancel, after.due_at) == (None, before.due_at)
 
 
+@pytest.mark.parametrize("accepted", ["gzip, deflate, br, zstd", "br;q=1, x-gzip;q=0.5", "GZIP"])
+def test_the_element_is_packed_for_browsers_that_unpack_it(page: Page, accepted: str) -> None:
+    plain, packed = page.script(), page.script(accept_encoding=accepted)
+
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body == (files("tasks_bridge.web") / "bytespike-job.js").read_bytes()
+    assert plain.headers["ETag"] != packed.headers["ETag"]
+    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+    assert page.script(accept_encoding=accepted, if_none_match=packed.headers["ETag"]).status == 304
+
+
+@pytest.mark.parametrize("accepted", ["", "identity", "gzip;q=0", "br, gzip; q=0.000", "*", "gzipped"])
+def test_the_element_is_plain_for_everybody_else(page: Page, accepted: str) -> None:
+    assert "Content-Encoding" not in page.script(accept_encoding=accepted).headers
+
+
 def test_a_callback_makes_its_job_due_whatever_it_says(web: Lab, page: Page) -> None:
-    job_id = started(web)
+    job_id = web.started()
     store = web.bridge.store
     (lease,) = store.begin([job_id], Purpose.GENERATE, 60)
     store.write(lease, JobState.RUNNING, lease.record, delay_s=3600)
@@ -197,7 +198,7 @@ def test_a_callback_makes_its_job_due_whatever_it_says(web: Lab, page: Page) -> 
 
 
 def test_where_no_streams_are_wanted_every_page_polls(web: Lab, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = started(web)
+    job_id = web.started()
     token = status_token(job_id, app=web.app)
     monkeypatch.setattr(web.bridge, "settings", web.settings.model_copy(update={"stream_limit": 0}))
 
@@ -218,7 +219,7 @@ def test_a_server_without_redis_says_so_and_when_to_come_back(sandbox: SandboxSe
 
 
 def test_a_server_that_can_not_keep_streams_open_answers_each_look_with_one_event(web: Lab, page: Page) -> None:
-    job_id = started(web)
+    job_id = web.started()
     token = status_token(job_id, app=web.app)
 
     first = page.events(token)
@@ -229,7 +230,7 @@ def test_a_server_that_can_not_keep_streams_open_answers_each_look_with_one_even
     known = version.removeprefix("id: ")
     assert page.events(token, last_event_id=known).body == b"retry: 2000\n\n"
 
-    move(web, job_id, JobState.COMPLETED, output=OUTPUT)
+    web.move(job_id, JobState.COMPLETED, output=OUTPUT)
     last = page.events(token, last_event_id=known).body.decode()
     known = last.partition("id: ")[2].partition("\n")[0]
     assert page.events(token, last_event_id=known).status == 204
@@ -320,7 +321,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_the_server_routes_each_url_under_its_prefix(web: Lab, port: int) -> None:
-    job_id = started(web)
+    job_id = web.started()
     path = path_of(web, job_id)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         shown = client.get(path)
@@ -340,7 +341,7 @@ def test_the_server_routes_each_url_under_its_prefix(web: Lab, port: int) -> Non
 
 
 def test_a_stream_shows_each_change_as_it_happens_and_ends_with_the_job(web: Lab, port: int) -> None:
-    job_id = started(web)
+    job_id = web.started()
 
     async def watch() -> None:
         viewer = await Viewer.open(port, f"{path_of(web, job_id)}/events")
@@ -349,10 +350,10 @@ def test_a_stream_shows_each_change_as_it_happens_and_ends_with_the_job(web: Lab
         assert ((await viewer.document()) or {})["state"] == "QUEUED"
         for state in (JobState.PENDING, JobState.RUNNING):
             started_at = time.monotonic()
-            await asyncio.to_thread(move, web, job_id, state)
+            await asyncio.to_thread(web.move, job_id, state)
             assert ((await viewer.document()) or {})["state"] == state
             assert time.monotonic() - started_at < 4, "expected the notice to be faster than the sweep"
-        await asyncio.to_thread(move, web, job_id, JobState.COMPLETED, output=OUTPUT)
+        await asyncio.to_thread(web.move, job_id, JobState.COMPLETED, output=OUTPUT)
         assert ((await viewer.document()) or {})["outputs"] == OUTPUT
         assert await viewer.document() is None
         await viewer.close()
@@ -361,7 +362,7 @@ def test_a_stream_shows_each_change_as_it_happens_and_ends_with_the_job(web: Lab
 
 
 def test_whoever_comes_back_gets_the_present_document_unless_it_has_it(web: Lab, port: int) -> None:
-    job_id = started(web)
+    job_id = web.started()
     path = f"{path_of(web, job_id)}/events"
 
     async def watch() -> None:
@@ -372,7 +373,7 @@ def test_whoever_comes_back_gets_the_present_document_unless_it_has_it(web: Lab,
 
         back = await Viewer.open(port, path, Last_Event_ID=known)
         await back.block()
-        await asyncio.to_thread(move, web, job_id, JobState.COMPLETED, output=OUTPUT)
+        await asyncio.to_thread(web.move, job_id, JobState.COMPLETED, output=OUTPUT)
         last = await back.block() or ""
         assert '"state":"COMPLETED"' in last, "expected nothing of the document that is known already"
         await back.close()
@@ -389,7 +390,7 @@ def test_whoever_comes_back_gets_the_present_document_unless_it_has_it(web: Lab,
 
 
 def test_hundreds_of_viewers_take_no_thread_each_and_leave_nothing_behind(web: Lab, port: int) -> None:
-    jobs = [started(web) for _ in range(4)]
+    jobs = [web.started() for _ in range(4)]
     paths = [f"{path_of(web, job_id)}/events" for job_id in jobs]
     hub = hub_of(web.bridge)
 
@@ -416,7 +417,7 @@ def test_hundreds_of_viewers_take_no_thread_each_and_leave_nothing_behind(web: L
         await refused.close()
 
         for job_id in jobs:
-            await asyncio.to_thread(move, web, job_id, JobState.RUNNING)
+            await asyncio.to_thread(web.move, job_id, JobState.RUNNING)
         changed = await asyncio.gather(*(viewer.document() for viewer in viewers))
         assert {(document or {})["state"] for document in changed} == {"RUNNING"}
 
@@ -430,7 +431,7 @@ def test_hundreds_of_viewers_take_no_thread_each_and_leave_nothing_behind(web: L
 
 
 def test_a_lost_connection_to_redis_costs_a_stream_no_change(web: Lab, port: int) -> None:
-    job_id = started(web)
+    job_id = web.started()
     client = web.bridge.store.client
 
     async def watch() -> None:
@@ -439,7 +440,7 @@ def test_a_lost_connection_to_redis_costs_a_stream_no_change(web: Lab, port: int
         await soon(lambda: [one for one in client.client_list() if one["sub"] != "0"], "the hub to listen")
         client.client_kill_filter(_type="pubsub")
         # without a notice, as if it had been published while nobody listened
-        await asyncio.to_thread(move, web, job_id, JobState.RUNNING, notice="")
+        await asyncio.to_thread(web.move, job_id, JobState.RUNNING, notice="")
         assert ((await viewer.document()) or {})["state"] == "RUNNING"
         await viewer.close()
 
@@ -455,7 +456,7 @@ async def followed(lab: Lab, job_id: str, hub: Hub, **options: Any) -> AsyncIter
 
 
 def test_a_silent_stream_beats_and_a_long_one_ends_so_that_its_viewer_comes_back(web: Lab) -> None:
-    job_id = started(web)
+    job_id = web.started()
     hub = Hub(web.bridge.store, 1, sweep_s=0.05)
 
     async def watch() -> None:
@@ -471,7 +472,7 @@ def test_a_silent_stream_beats_and_a_long_one_ends_so_that_its_viewer_comes_back
 
 
 def test_a_stream_holds_no_place_before_it_is_read_and_none_once_it_is_left(web: Lab) -> None:
-    job_id = started(web)
+    job_id = web.started()
     hub = Hub(web.bridge.store, 1)
 
     async def watch() -> None:
@@ -489,7 +490,7 @@ def test_a_stream_holds_no_place_before_it_is_read_and_none_once_it_is_left(web:
 
 
 def test_a_stream_whose_job_is_forgotten_ends(web: Lab) -> None:
-    job_id = started(web)
+    job_id = web.started()
     hub = Hub(web.bridge.store, 1, sweep_s=0.05)
 
     async def watch() -> None:
@@ -508,7 +509,7 @@ def test_a_stream_whose_job_is_forgotten_ends(web: Lab) -> None:
 def test_a_redis_user_of_little_rights_hears_of_changes_at_once_or_at_the_next_sweep(
     web: Lab, redis_url: str, *, may_subscribe: bool
 ) -> None:
-    job_id = started(web)
+    job_id = web.started()
     channels = f"&{{{web.settings.namespace}}}:*" if may_subscribe else ""
     rights = f"on >pw resetkeys ~{{{web.settings.namespace}}}:* resetchannels {channels} -@all +@read +@scripting"
     more = "+@connection +@transaction +@pubsub +time"
@@ -520,7 +521,7 @@ def test_a_redis_user_of_little_rights_hears_of_changes_at_once_or_at_the_next_s
         async with followed(web, job_id, hub) as chunks:
             await anext(chunks)
             assert b"QUEUED" in await anext(chunks)
-            await asyncio.to_thread(move, web, job_id, JobState.RUNNING)
+            await asyncio.to_thread(web.move, job_id, JobState.RUNNING)
             assert b"RUNNING" in await anext(chunks)
 
     run(watch)
@@ -530,7 +531,7 @@ def test_a_redis_user_of_little_rights_hears_of_changes_at_once_or_at_the_next_s
 
 
 def test_a_stream_is_what_the_endpoint_gives_a_server_that_can_hold_it(web: Lab) -> None:
-    job_id = started(web)
+    job_id = web.started()
     endpoints = Endpoints(web.app)
 
     assert isinstance(endpoints.stream(job_id, Request("GET", can_stream=True)), Stream)

@@ -56,6 +56,7 @@ def test_of_a_model_about_which_little_is_known_nothing_is_said(count: int) -> N
     assert known.mode is Mode.COLD
     assert countdown(known, 30) is None
     assert known.left_s(30, 105) is None
+    assert known.is_late(1e6, 105) is None
 
 
 def test_a_few_ends_are_enough_to_begin_with() -> None:
@@ -80,6 +81,15 @@ def test_the_first_look_is_when_the_first_jobs_end_and_the_next_are_close() -> N
     following = countdown(known, look)
     assert following is not None
     assert following < 8
+
+
+def test_a_job_is_late_that_takes_longer_than_nine_in_ten() -> None:
+    known = Knowledge(ends(200, sigma=0.2), PACE, now=NOW)
+
+    assert not known.is_late(105, 105)
+    assert not known.is_late(120, 105)
+    assert known.is_late(150, 105), "expected 105 s · exp(0.2 · 1.28) = 136 s to be the limit"
+    assert known.is_late(1e9, 105)
 
 
 def test_a_poll_that_is_worth_more_lag_is_made_more_rarely() -> None:

@@ -16,15 +16,19 @@ START = 1_795_392_000.0
 class Told:
     """What is known of a model, as far as the outlook asks."""
 
-    def __init__(self, left_s: float | None) -> None:
+    def __init__(self, left_s: float | None, *, is_late: bool = False) -> None:
         self._left_s = left_s
+        self._is_late = is_late
 
     def left_s(self, elapsed_s: float, estimate_s: float) -> float | None:
         return self._left_s
 
+    def is_late(self, elapsed_s: float, estimate_s: float) -> bool | None:
+        return self._is_late
 
-def looked_at(record: JobRecord, now: float, left_s: float | None) -> JobRecord:
-    known: Any = Told(left_s)
+
+def looked_at(record: JobRecord, now: float, left_s: float | None, *, is_late: bool = False) -> JobRecord:
+    known: Any = Told(left_s, is_late=is_late)
     return record.but(**outlook.noted(record, known, now), polled_at=now)
 
 
@@ -62,6 +66,28 @@ def test_a_job_that_is_not_submitted_has_no_outlook() -> None:
     record = JobRecord(version=2, model="m", key="k", digest="", created_at=START)
 
     assert (outlook.progress(record, START), outlook.eta_s(record, START)) == (0.0, None)
+
+
+def test_without_knowledge_a_job_is_late_after_two_estimates() -> None:
+    record = accepted(estimated_s=60)
+
+    assert not outlook.is_late(record, START + 120)
+    assert outlook.is_late(record, START + 121)
+
+
+def test_with_knowledge_a_job_is_late_when_that_says_so_and_stays_late() -> None:
+    on_time = looked_at(accepted(left_s=50), START + 300, 10)
+    late = looked_at(on_time, START + 310, 10, is_late=True)
+
+    assert not outlook.is_late(on_time, START + 1000)
+    assert outlook.is_late(late, START + 310)
+    assert outlook.is_late(looked_at(late, START + 320, 10), START + 320)
+
+
+def test_a_job_that_is_not_submitted_is_not_late() -> None:
+    record = JobRecord(version=2, model="m", key="k", digest="", created_at=START)
+
+    assert not outlook.is_late(record, START + 1e6)
 
 
 looks = st.lists(st.tuples(st.floats(0, 500), st.none() | st.floats(0, 1e4)), max_size=12)

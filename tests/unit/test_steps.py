@@ -741,6 +741,9 @@ def test_learned_countdowns_replace_the_published_rule_s_where_there_are_any() -
         def left_s(self, elapsed_s: float, estimate_s: float) -> float:
             return 44.0
 
+        def is_late(self, elapsed_s: float, estimate_s: float) -> bool:
+            return False
+
     seen = view(estimated_s=60.0)
     learned, cold = (replace(seen, known=Known(wait_s)) for wait_s in (33.0, None))  # type: ignore[arg-type]
 

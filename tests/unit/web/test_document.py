@@ -34,6 +34,7 @@ def test_a_document_of_a_job_under_way_says_how_far_it_is() -> None:
         "is_cancelling": False,
         "progress": 0.45,
         "eta_s": 20,
+        "is_late": False,
         "outputs": [],
         "error": None,
         "poll_s": 2,
