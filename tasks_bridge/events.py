@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 GENERATE: Final = "tasks_bridge.generate"
 POLL: Final = "tasks_bridge.poll"
 RECORD: Final = "tasks_bridge.record"
-"""Of a framework's leaf: it brings the application's rows up to date."""
+"""Of Django's leaf: it brings the application's rows up to date."""
+TELL: Final = "tasks_bridge.tell"
+"""Of Flask's leaf: it tells the application's receivers."""
 
 # Anything after "task-" that Celery doesn't know becomes the state, in capitals (celery.events.state, Task.event).
 # REVOKED alone would not replace such a state, which ranks above it: only RETRY gives way to everything.

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from celery import bootsteps
 
-from tasks_bridge.events import GENERATE, POLL, RECORD
+from tasks_bridge.events import GENERATE, POLL, RECORD, TELL
 
 _LOGGERS: Final = ("celery.worker.strategy", "celery.app.trace", "httpx")
-_CHATTER: Final = (POLL, RECORD)
+_CHATTER: Final = (POLL, RECORD, TELL)
 _ROUTE: Final = "/v1/tasks/"
 
 

@@ -44,6 +44,12 @@ class JobState(StrEnum):
         return self in TERMINAL_STATES
 
     @property
+    def earlier(self) -> tuple[JobState, ...]:
+        """The states that a job in this one can have come from, the first one first: it never goes back."""
+        order = tuple(_RANK)
+        return order if self.is_terminal else order[: _RANK[self]]
+
+    @property
     def celery_state(self) -> str:
         """The name that the result backend and Flower show for it."""
         return _CELERY_STATES[self]

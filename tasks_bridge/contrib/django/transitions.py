@@ -1,7 +1,7 @@
 """
 Rows follow their jobs: each transition of a row happens once, whoever reports it and however often.
 
-A row's state has a rank and only rises; the statement that writes the next one names the one before. So of any number
+A row's state only rises; the statement that writes the next one names the one before. So of any number
 of reports, late, doubled, from several workers, one writes, and it alone sends the signals, in the same transaction.
 
 Who reports, and what a crash leaves:
@@ -43,11 +43,8 @@ log = logging.getLogger(__name__)
 TRANSIENT: Final = (OperationalError, InterfaceError)
 """The database is away or busy: nothing was written, and the same will work later."""
 
-_RANKS: Final = {"": 0, JobState.QUEUED: 1, JobState.PENDING: 2, JobState.RUNNING: 3}
-_OVER: Final = 4
-
 _TRIES: Final = 5
-"""More than there are ranks: each time another report was quicker, the row has risen."""
+"""More than there are steps: each time another report was quicker, the row has risen."""
 
 
 @cache
@@ -75,19 +72,16 @@ def record_change(change: Change) -> int:
     return sum(_advance(model, change) for model in job_models())
 
 
-def rank(state: str) -> int:
-    """How far a row in *state* is: it only rises."""
-    return _RANKS.get(state, _OVER)
-
-
 def _advance(model: type[RemoteJobModel], change: Change) -> bool:
     using = router.db_for_write(model)
     rows = model._base_manager.using(using)
     for _ in range(_TRIES):
         found = rows.filter(job_id=change.job_id).values_list("pk", "job_state").first()
-        if found is None or rank(found[1]) >= rank(change.state):
+        if found is None:
             return False
         key, before = found
+        if before and before not in change.state.earlier:
+            return False
         # the statement comes first in its transaction: so it waits for others' instead of working on what they undo
         with transaction.atomic(using=using):
             if rows.filter(pk=key, job_id=change.job_id, job_state=before).update(**_fields(change)):

@@ -11,7 +11,7 @@ from django.db.models import Count
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.contrib.django.transitions import job_models
 from tasks_bridge.errors import BridgeError
-from tasks_bridge.web.document import document
+from tasks_bridge.web.report import line_of, report_of
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -41,19 +41,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _jobs(self, bridge: Bridge, ids: list[str], *, as_json: bool) -> None:
-        is_missing = False
-        for job_id, entry in zip(ids, bridge.store.get(ids), strict=True):
-            found: dict[str, Any] = {"id": job_id, "state": None} if entry is None else document(entry)
-            is_missing = is_missing or entry is None
-            if as_json:
-                self.stdout.write(json.dumps(found))
-            elif entry is None:
-                self.stdout.write(f"{job_id}  unknown")
-            else:
-                urls = " ".join(output["url"] for output in found["outputs"])
-                reason = found["error"]["code"] if found["error"] else ""
-                self.stdout.write(f"{job_id}  {found['state']:<9}  {found['progress']:.0%}  {urls or reason}".rstrip())
-        if is_missing:
+        reports = [report_of(job_id, entry) for job_id, entry in zip(ids, bridge.store.get(ids), strict=True)]
+        for report in reports:
+            self.stdout.write(json.dumps(report) if as_json else line_of(report))
+        if any(report["state"] is None for report in reports):
             raise CommandError("Some of these jobs are unknown: their ids are wrong, or they have been forgotten.")
 
     def _overview(self, bridge: Bridge, *, as_json: bool) -> None:
