@@ -95,6 +95,15 @@ def test_a_row_whose_process_died_before_it_could_start_the_job_gets_it_started(
     row.job.cancel()
 
 
+def test_a_job_that_is_started_late_has_the_options_that_its_row_says(shop: Any) -> None:
+    row = shop.row(label="ada")
+
+    assert "1 started" in reconcile()
+
+    assert shop.store().get([row.job_id])[0].record.label == "ada"
+    row.job.cancel()
+
+
 def test_a_row_that_only_bytespike_remembers_gets_its_outputs_by_the_job_s_id(
     shop: Any, django_sandbox: SandboxServer
 ) -> None:

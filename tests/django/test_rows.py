@@ -177,6 +177,28 @@ def test_wrong_arguments_are_refused_before_anything_is_saved(shop: Any) -> None
     assert (known.job_id, known.job_state) == (None, "")
 
 
+def test_a_row_says_its_job_s_options_and_the_caller_has_the_last_word(shop: Any) -> None:
+    row, other = shop.Render(prompt="a fox", label="ada"), shop.Render(prompt="a fox", label="ada")
+
+    row.start_job(countdown=600)
+    other.start_job(countdown=600, label="bob")
+
+    assert [entry.record.label for entry in shop.store().get([row.job_id, other.job_id])] == ["ada", "bob"]
+    for one in (row, other):
+        one.job.cancel()
+
+
+def test_the_callback_that_a_row_says_runs_also_for_a_job_that_is_started_late(shop: Any, worker: LocalProcess) -> None:
+    from tasks_bridge.contrib.django.reconcile import Verdict, reconcile
+
+    row = shop.row(label="ada")
+
+    assert Verdict.STARTED in [found.verdict for found in reconcile(0) if found.row == row]
+
+    shop.ended(row, worker)
+    eventually(lambda: "callback finds COMPLETED" in shop.notes(row.job_id), expected="its callback to run")
+
+
 def test_of_two_starts_of_one_row_one_starts_a_job_and_the_next_may_once_that_is_over(shop: Any) -> None:
     first = shop.Render.objects.create(prompt="twice")
     second = shop.Render.objects.get(pk=first.pk)

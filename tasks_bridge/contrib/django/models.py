@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -95,6 +96,14 @@ class RemoteJobModel(models.Model):
         """
         return None
 
+    def job_options(self) -> dict[str, Any]:
+        """
+        Options for this row's job, such as ``label`` and ``link``: those of `start_job`, which has the last word.
+
+        Override it rather than pass them each time, and ``bytespike_reconcile`` starts jobs with them as well.
+        """
+        return {}
+
     def start_job(
         self,
         model: str | None = None,
@@ -112,7 +121,8 @@ class RemoteJobModel(models.Model):
             model: As for `generate`; default: what `job_request` says.
             params: Likewise.
             job_id: Its id, by default a new one.
-            options: All that `generate` and its ``apply_async`` take: ``deadline_s``, ``label``, ``link``, …
+            options: All that `generate` and its ``apply_async`` take: ``deadline_s``, ``label``, ``link``, …; they come
+                before those of `job_options`.
 
         Returns:
             The job's id.
@@ -124,7 +134,7 @@ class RemoteJobModel(models.Model):
                 `job_request` says which.
         """
         request = (model, params) if model is not None else self.job_request()
-        arguments: dict[str, Any] = {name: options.pop(name) for name in _ARGUMENTS if name in options}
+        arguments, options = sorted_options({**self.job_options(), **options})
         job_id = str(uuid.uuid4()) if job_id is None else job_id
         order = parse_order(request, arguments)
         order.body(job_id)
@@ -184,6 +194,12 @@ class RemoteJobModel(models.Model):
 JOB_FIELDS: Final = tuple(field.name for field in RemoteJobModel._meta.local_fields)
 
 _BLANK: Final[dict[str, Any]] = {"job_outputs": [], "job_credits": None, "job_error_code": "", "job_error": ""}
+
+
+def sorted_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of `generate` among *options*, and the rest, which is ``apply_async``'s."""
+    arguments = {name: value for name, value in options.items() if name in _ARGUMENTS}
+    return arguments, {name: value for name, value in options.items() if name not in _ARGUMENTS}
 
 
 def status_url(job_id: str, *, may_cancel: bool = False, ttl_s: float | None = None) -> str:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.utils import timezone
 
 from tasks_bridge.bridge import bridge_of
+from tasks_bridge.contrib.django.models import sorted_options
 from tasks_bridge.contrib.django.transitions import job_models, record_change, record_entry
 from tasks_bridge.errors import BridgeError
 from tasks_bridge.events import Change
@@ -109,7 +110,7 @@ def _recover(service: Service, row: RemoteJobModel, *, is_dry: bool, fail_lost: 
         request = row.job_request()
         if not state.is_terminal and request is not None and not is_dry:
             # the same request under the same id is the same task: so the workers follow it again
-            generate.apply_async(request, {"key": row.job_key or None}, task_id=job_id)
+            _start(row, request)
     except BridgeError as error:
         return Finding(row, Verdict.UNKNOWN, str(error))
     if not is_dry:
@@ -125,7 +126,7 @@ def _lost(row: RemoteJobModel, *, is_dry: bool, fail_lost: bool) -> Finding:
     remembered_s = bridge_of().settings.result_ttl_s
     if row.job_state == JobState.QUEUED and request is not None and age_s < remembered_s:
         if not is_dry:
-            generate.apply_async(request, {"key": row.job_key or None}, task_id=row.job_id)
+            _start(row, request)
         return Finding(row, Verdict.STARTED, f"it was never submitted: {row.job_id}")
     if not fail_lost:
         return Finding(row, Verdict.LOST, "neither Redis nor ByteSpike knows it")
@@ -133,3 +134,8 @@ def _lost(row: RemoteJobModel, *, is_dry: bool, fail_lost: bool) -> Finding:
         job_id = str(row.job_id)
         record_change(Change(job_id, JobState.FAILED, record_of_lost(job_id, row.job_key or DEFAULT_KEY)))
     return Finding(row, Verdict.ENDED, f"{row.job_state} -> {JobState.FAILED}")
+
+
+def _start(row: RemoteJobModel, request: tuple[str, dict[str, Any]]) -> None:
+    arguments, options = sorted_options(row.job_options())
+    generate.apply_async(request, {**arguments, "key": row.job_key or None}, **{**options, "task_id": row.job_id})

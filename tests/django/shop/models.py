@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import signature
 from django.db import models
 
 from tasks_bridge.contrib.django.models import RemoteJobModel
@@ -13,12 +14,17 @@ class Render(RemoteJobModel):
     prompt = models.TextField()
     script = models.JSONField(default=dict)
     """How its remote task goes."""
+    label = models.CharField(max_length=40, blank=True)
 
     def __str__(self) -> str:
         return self.prompt
 
     def job_request(self) -> tuple[str, dict[str, Any]]:
         return MODEL, {"prompt": self.prompt, "sandbox": {"duration_s": 0.3, "estimate_s": 1, **self.script}}
+
+    def job_options(self) -> dict[str, Any]:
+        """A labelled one has a callback, too."""
+        return {"label": self.label, "link": signature("tests.django.shop.tasks.publish")} if self.label else {}
 
 
 class Clip(RemoteJobModel):
