@@ -14,6 +14,7 @@ from celery.app import app_or_default
 from celery.local import Proxy
 from pydantic import SecretStr
 
+from tasks_bridge import atomic
 from tasks_bridge.budget import Budget
 from tasks_bridge.client import AsyncClient
 from tasks_bridge.errors import SettingsError
@@ -54,6 +55,7 @@ class Bridge:
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
         self._is_checked = False
         self._is_worker = False
+        self._is_atomic = False
 
     @cached_property
     def store(self) -> RedisStore:
@@ -162,6 +164,21 @@ class Bridge:
         else:
             with self._producers.acquire(block=True) as producer:
                 yield producer
+                channel = producer.channel
+                self._is_atomic = (
+                    isinstance(channel, atomic.Channel)
+                    and channel.shares_server(self.store)
+                    and self.results.are_in_redis
+                )
+
+    def registers_with_message(self, given: Any) -> bool:
+        """
+        Whether what is published by `producer` registers its job as well.
+
+        Not in a process' first call: it finds out whether that is possible. Nor may Celery ask Redis for anything
+        before the push (see ``subscribe`` of `publish_generate`): it waits long for one that is away.
+        """
+        return given is None and self._is_atomic
 
     @cached_property
     def _producers(self) -> Any:
@@ -170,7 +187,10 @@ class Bridge:
             return None
         bounds = patience.bounds(self.settings.store_timeout_s)
         options = {**bounds, **app.conf.broker_transport_options}
-        producers = kombu.pools.producers[app.connection_for_write(transport_options=options)]
+        # not where there are several brokers: kombu reaches the second by its own transport
+        url = SecretStr(app.conf.broker_write_url or "")
+        transport = atomic.TRANSPORT if _starts(url, "redis://", "rediss://") and not _is_several(url) else None
+        producers = kombu.pools.producers[app.connection_for_write(transport=transport, transport_options=options)]
         producers.limit = app.pool.limit
         return producers
 
@@ -216,6 +236,10 @@ class Bridge:
 
 def _starts(url: SecretStr, *schemes: str) -> bool:
     return url.get_secret_value().startswith(schemes)
+
+
+def _is_several(url: SecretStr) -> bool:
+    return ";" in url.get_secret_value()
 
 
 _NAME: Final = "_tasks_bridge"

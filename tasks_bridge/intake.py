@@ -16,13 +16,14 @@ from tasks_bridge.errors import JobConflict, StoreError, StoreUnreachable
 from tasks_bridge.order import start_delay_s, submit_by
 from tasks_bridge.publish import freeze
 from tasks_bridge.record import JobState
-from tasks_bridge.store.base import Registration
+from tasks_bridge.store.base import NO_MESSAGES, Registration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tasks_bridge.bridge import Bridge
     from tasks_bridge.order import Order
+    from tasks_bridge.store.base import Message
 
 CHUNK_JOBS: Final = 250
 """Registered in one round trip: enough to make its cost nothing, few enough for Redis to serve others meanwhile."""
@@ -70,9 +71,14 @@ def prepare(
     return Registration(job_id, record, body, settings.lease_s if is_published else delay_s, is_published)
 
 
-def register(bridge: Bridge, jobs: Sequence[Registration]) -> list[bool]:
+def register(bridge: Bridge, jobs: Sequence[Registration], messages: Mapping[str, Message] = NO_MESSAGES) -> list[bool]:
     """
     Write *jobs* to the store and the result backend; returns which of them are new.
+
+    Args:
+        bridge: Whose jobs.
+        jobs: What `prepare` made.
+        messages: By job id, where the store is to publish them as well.
 
     Raises:
         JobConflict: The first whose id belongs to a job with another request. The others are registered.
@@ -88,7 +94,7 @@ def register(bridge: Bridge, jobs: Sequence[Registration]) -> list[bool]:
     }
     besides = bridge.results.besides(reports.values(), bridge.store)
     try:
-        answers = bridge.store.register_many(jobs, besides)
+        answers = bridge.store.register_many(jobs, besides, messages)
     except StoreUnreachable as error:
         raise StoreUnreachable(error.message, [job.job_id for job in jobs]) from None
     is_new = [answer.is_new for answer in answers]

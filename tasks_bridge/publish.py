@@ -32,7 +32,7 @@ _TRANSIENT: Final = frozenset({"producer", "publisher", "connection", "router", 
 
 
 def publish_generate(
-    app: Celery, job_id: str, record: JobRecord, *, add_to_parent: bool = False, **once: Any
+    app: Celery, job_id: str, record: JobRecord, *, add_to_parent: bool = False, subscribe: bool = True, **once: Any
 ) -> AsyncResult[Any]:
     """
     Publish the job's `generate` message, with the options it was first called with.
@@ -42,16 +42,24 @@ def publish_generate(
         job_id: The task id of the message.
         record: Where the options are.
         add_to_parent: Whether the task that is running now gets it as a child.
+        subscribe: Whether Celery prepares to wait for the result, as it does for any task. If not, it does so once
+            somebody waits. Not for the backend ``rpc://``, which can't do it later.
         once: Options for this publication only, such as ``producer``.
 
     Raises:
         kombu.exceptions.OperationalError: The broker can't be reached.
     """
     options = {"argsrepr": describe_args(record.model), "kwargsrepr": "{}", **_thaw(record.options), **once}
+    ignored = options.get("ignore_result")
+    if not subscribe and not ignored:
+        # Celery leaves it out for a result that is ignored; the message says that this one is not
+        options |= {"ignore_result": True, "headers": {**(options.get("headers") or {}), "ignore_result": False}}
     # the base class's: our own apply_async registers a job and ends up here
-    return Task.apply_async(
+    result = Task.apply_async(
         app.tasks[GENERATE], args=(record.model,), task_id=job_id, add_to_parent=add_to_parent, **options
     )
+    result.ignored = bool(ignored)
+    return result
 
 
 def generate_queue(app: Celery) -> str:

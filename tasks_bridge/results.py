@@ -46,6 +46,11 @@ class Results:
     def __init__(self, app: Celery) -> None:
         self._app = app
 
+    @property
+    def are_in_redis(self) -> bool:
+        """Whether the backend is Celery's for Redis."""
+        return isinstance(self._app.backend, RedisBackend)
+
     def write(self, reports: Sequence[Report]) -> None:
         """
         Store *reports*, in one round trip where the backend is Redis; a backend of another kind is not fenced.
@@ -65,7 +70,7 @@ class Results:
     def besides(self, reports: Iterable[Report], store: RedisStore) -> dict[str, Beside]:
         """*reports* as what is set along with their jobs, by job id; empty if the backend is not in the same Redis."""
         backend: Any = self._app.backend
-        if not _is_plain_redis(backend) or not store.shares_server(backend.client):
+        if not _is_plain_redis(backend) or not store.shares_server(backend.client.connection_pool):
             return {}
         ttl_s = int(backend.expires or 0)
         return {

@@ -11,12 +11,14 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from celery import Signature, Task, shared_task, states
 from celery.exceptions import Ignore
 from celery.utils import uuid
 
+from tasks_bridge.atomic import Start
 from tasks_bridge.attend import attend
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import ApiError, BridgeError, InvalidRequest, JobConflict, JobError, StoreError
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from celery.result import AsyncResult
 
     from tasks_bridge.bridge import Bridge
-    from tasks_bridge.store.base import Registration
+    from tasks_bridge.store.base import Message, Registration
 
 log = logging.getLogger("tasks_bridge.jobs")
 
@@ -97,10 +99,15 @@ class Generate(Task):
         bridge = bridge_of(app)
         job = self._prepare(bridge, args, kwargs, options)
         bridge.check()
-        (is_new,) = register(bridge, [job])
-        if is_new and job.published:
-            return self._publish(bridge, job, producer, add_to_parent=options.get("add_to_parent", True))
-        return self.AsyncResult(job.job_id)
+        start = Start(partial(_register, bridge, job))
+        if not (job.published and bridge.registers_with_message(producer)):
+            start.register()
+        if job.published and (start.is_new or not start.is_done):
+            result = self._publish(bridge, job, start, producer, add_to_parent=options.get("add_to_parent", True))
+        else:
+            result = self.AsyncResult(job.job_id)
+        start.check()
+        return result
 
     def apply_many(self, calls: Iterable[Sequence[Any] | Signature[Any]], **options: Any) -> list[str]:
         """
@@ -160,11 +167,24 @@ class Generate(Task):
         task: Any = self  # Celery's own, which its type stubs leave out
         return {"ignore_result": self.ignore_result, **task._get_exec_options(), **options}  # noqa: SLF001
 
-    def _publish(self, bridge: Bridge, job: Registration, producer: Any, *, add_to_parent: bool) -> AsyncResult[Any]:
+    def _publish(
+        self, bridge: Bridge, job: Registration, start: Start, producer: Any, *, add_to_parent: bool
+    ) -> AsyncResult[Any]:
         try:
-            with bridge.producer(producer) as ours:
-                return publish_generate(bridge.app, job.job_id, job.record, add_to_parent=add_to_parent, producer=ours)
+            with bridge.producer(producer) as ours, start.under_way():
+                return publish_generate(
+                    bridge.app,
+                    job.job_id,
+                    job.record,
+                    add_to_parent=add_to_parent,
+                    subscribe=start.is_done,
+                    producer=ours,
+                )
+        except StoreError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is: the caller must not start a second job for it
+            if not start.is_done:
+                start.register()
             log.warning("job %s is registered; its message follows, for now the broker says: %s", job.job_id, error)
             return self.AsyncResult(job.job_id)
 
@@ -290,6 +310,11 @@ def poll(self: Poll, job_ids: list[str]) -> None:
     if leases:
         # a second message may start while the answers to this one are on their way
         bridge.reactor.admit(attend(bridge, leases), len(leases), most=bridge.settings.poll_batch, wait_s=SLOT_S)
+
+
+def _register(bridge: Bridge, job: Registration, message: Message | None) -> bool:
+    (is_new,) = register(bridge, [job], {} if message is None else {job.job_id: message})
+    return is_new
 
 
 def _are_ids(value: object) -> bool:

@@ -75,6 +75,17 @@ NOTHING_BESIDE: Final[Mapping[str, Beside]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A job's message, for a broker in the same Redis: *value*, to be pushed to the list *key*, as kombu does."""
+
+    key: str
+    value: str = field(repr=False)
+
+
+NO_MESSAGES: Final[Mapping[str, Message]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """A job to be added: due after *delay_s*, claimed if its message is about to be *published*, else waiting."""
 
@@ -156,12 +167,15 @@ class Store(Protocol):
         """
 
     def register_many(
-        self, jobs: Sequence[Registration], besides: Mapping[str, Beside] = NOTHING_BESIDE
+        self,
+        jobs: Sequence[Registration],
+        besides: Mapping[str, Beside] = NOTHING_BESIDE,
+        messages: Mapping[str, Message] = NO_MESSAGES,
     ) -> list[Registered]:
         """
         Several `register` in one round trip, all or none of them done; each is answered on its own.
 
-        *besides*, by job id, are set along with jobs that are new.
+        *besides* are set and *messages* pushed along with jobs that are new; both by job id.
         """
 
     def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:

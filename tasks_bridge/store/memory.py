@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store.base import (
+    NO_MESSAGES,
     NO_REASON,
     NOTHING_BESIDE,
     Beside,
     Claim,
     Entry,
     Lease,
+    Message,
     Purpose,
     Registered,
     Registration,
@@ -60,8 +62,8 @@ class MemoryStore:
     version: int = RECORD_VERSION
     notices: list[tuple[str, str]] = field(default_factory=list)
     """What was published to followers: (job id, notice)."""
-    beside: list[Beside] = field(default_factory=list)
-    """What was set along with jobs."""
+    beside: list[Beside | Message] = field(default_factory=list)
+    """What was set or pushed along with jobs."""
     _jobs: dict[str, _Job] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
@@ -70,20 +72,22 @@ class MemoryStore:
         return self.register_many([Registration(job_id, record, body, delay_s, published)])[0]
 
     def register_many(
-        self, jobs: Sequence[Registration], besides: Mapping[str, Beside] = NOTHING_BESIDE
+        self,
+        jobs: Sequence[Registration],
+        besides: Mapping[str, Beside] = NOTHING_BESIDE,
+        messages: Mapping[str, Message] = NO_MESSAGES,
     ) -> list[Registered]:
         """See `Store.register_many`."""
         with self._lock:
-            return [self._register(job, besides.get(job.job_id)) for job in jobs]
+            return [self._register(job, messages.get(job.job_id), besides.get(job.job_id)) for job in jobs]
 
-    def _register(self, new: Registration, beside: Beside | None) -> Registered:
+    def _register(self, new: Registration, *beside: Beside | Message | None) -> Registered:
         phase = "claimed" if new.published else "waiting"
         if job := self._find(new.job_id):
             again = job.record == new.record and (job.token, job.phase, job.claims) == (0, phase, 0)
             return Registered(again, job.state, job.record)
         self._jobs[new.job_id] = _Job(JobState.QUEUED, new.record, new.body, self.clock() + new.delay_s, phase)
-        if beside is not None:
-            self.beside.append(beside)
+        self.beside += [each for each in beside if each is not None]
         return Registered(is_new=True, state=JobState.QUEUED, record=new.record)
 
     def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:

@@ -43,12 +43,14 @@ from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.base import (
+    NO_MESSAGES,
     NO_REASON,
     NOTHING_BESIDE,
     Beside,
     Claim,
     Entry,
     Lease,
+    Message,
     Purpose,
     Registered,
     Registration,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from redis.commands.core import Script
 
 _NOTHING: Final = Beside("", "", 0)
+_NO_MESSAGE: Final = Message("", "")
 _LUA: Final = files("tasks_bridge.store") / "lua"
 
 SCRIPTS: Final = (
@@ -160,10 +163,10 @@ class RedisStore:
         """The connection, for what is not a job."""
         return self._redis
 
-    def shares_server(self, other: redis.Redis) -> bool:
-        """Whether *other* would reach the same keys with the same rights."""
-        mine, theirs = self._redis.connection_pool, other.connection_pool
-        return mine is theirs or _whereabouts(mine) == _whereabouts(theirs) is not None
+    def shares_server(self, other: redis.ConnectionPool) -> bool:
+        """Whether the connections of *other* would reach the same keys with the same rights."""
+        mine = self._redis.connection_pool
+        return mine is other or _whereabouts(mine) == _whereabouts(other) is not None
 
     def channel(self, job_id: str) -> str:
         """The channel on which a job's notices are published."""
@@ -182,14 +185,17 @@ class RedisStore:
         return self.register_many([Registration(job_id, record, body, delay_s, published)])[0]
 
     def register_many(
-        self, jobs: Sequence[Registration], besides: Mapping[str, Beside] = NOTHING_BESIDE
+        self,
+        jobs: Sequence[Registration],
+        besides: Mapping[str, Beside] = NOTHING_BESIDE,
+        messages: Mapping[str, Message] = NO_MESSAGES,
     ) -> list[Registered]:
         """See `Store.register_many`."""
         if not jobs:
             return []
         arguments: list[str | bytes | float] = []
         for job in jobs:
-            beside = besides.get(job.job_id, _NOTHING)
+            beside, message = besides.get(job.job_id, _NOTHING), messages.get(job.job_id, _NO_MESSAGE)
             arguments += (
                 job.job_id,
                 pack(job.record.to_json(), job.job_id),
@@ -201,6 +207,8 @@ class RedisStore:
                 beside.key,
                 beside.value,
                 beside.ttl_s,
+                message.key,
+                message.value,
             )
         return [
             Registered(bool(is_new), JobState(state.decode()), job.record if is_new else _unpacked(kept, job.job_id))

@@ -1,4 +1,8 @@
-"""A process that starts one job, and dies while it does: ``python -m tests.faults.crash_caller ID``."""
+"""
+A process that starts a job, and dies while it does: ``python -m tests.faults.crash_caller {first,later} ID``.
+
+``later``: not in the first call of the process. From the second on, a job and its message are written in one step.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,11 @@ def params(outcome: str = "completed") -> dict[str, object]:
     return {"prompt": "a fox", "sandbox": script}
 
 
+def first_id(job_id: str) -> str:
+    """The id of the job before it."""
+    return f"{job_id}-first"
+
+
 def start(job_id: str, outcome: str = "completed") -> None:
     """Start a job that has callbacks of every kind, for either end."""
     generate.apply_async(
@@ -34,5 +43,7 @@ def start(job_id: str, outcome: str = "completed") -> None:
 if __name__ == "__main__":
     app = smoke_app.make_app()
     app.set_current()
+    if sys.argv[1] == "later":
+        generate.apply_async((MODEL, params()), task_id=first_id(sys.argv[2]))
     crash.instrument(app)
-    start(sys.argv[1])
+    start(sys.argv[2])

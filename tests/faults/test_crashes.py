@@ -23,7 +23,7 @@ from tasks_bridge import Client, Job, JobState, generate
 from tasks_bridge.embedded import EmbeddedRedis
 from tests.faults import crash
 from tests.faults.crash import Step
-from tests.faults.crash_caller import CANCEL_CREDITS, DURATION_S, params, start
+from tests.faults.crash_caller import CANCEL_CREDITS, DURATION_S, first_id, params, start
 from tests.faults.stage import API_KEY, Stage
 from tests.smoke import smoke_app
 from tests.smoke.nodes import RabbitMQServer, WorkerNode
@@ -102,9 +102,9 @@ class Trial:
         self._died_at = 0.0
         self._used_before = self.scene.bridge.budget.books().used
 
-    def call(self, job_id: str) -> None:
-        """Start a job from a process that does nothing else, and wait until that has died."""
-        caller = self._stage.new_process("caller", sys.executable, "-m", "tests.faults.crash_caller", job_id)
+    def call(self, turn: str, job_id: str) -> None:
+        """Start a job from a process that does nothing else, by its *turn* of calls, and wait until that has died."""
+        caller = self._stage.new_process("caller", sys.executable, "-m", "tests.faults.crash_caller", turn, job_id)
         caller.start()
         assert caller.wait(timeout_s=30) == -signal.SIGKILL, caller.tail()
         self.see_process_die()
@@ -234,17 +234,18 @@ def assert_called(calls: Sequence[dict[str, Any]], step: Step, *labels: str) -> 
     assert len({call.get("call") for call in calls if not call["label"]}) == 1, f"expected one id, got {calls}"
 
 
+@pytest.mark.parametrize("turn", ["first", "later"])
 @each(crash.IN_CALLER)
-def test_a_job_goes_on_whatever_step_its_caller_is_killed_at(trial: Trial, step: Step, measured: Measured):
+def test_a_job_goes_on_whatever_step_its_caller_is_killed_at(trial: Trial, step: Step, turn: str, measured: Measured):
     job_id = uuid.uuid4().hex
     crash.arm(trial.scene.app, step)
 
-    trial.call(job_id)
+    trial.call(turn, job_id)
 
-    trial.assert_ended_once(job_id)
+    trial.assert_ended_once(job_id, *([first_id(job_id)] if turn == "later" else []))
     calls = trial.scene.calls("completed")
     assert_called(calls, step, "", "once")
-    trial.assert_in_time(calls, measured["", step])
+    trial.assert_in_time(calls, measured["" if turn == "first" else "in a later call", step])
 
 
 @each(crash.STEPS[len(crash.IN_CALLER) :])

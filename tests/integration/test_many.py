@@ -132,27 +132,31 @@ def test_a_waiting_job_takes_less_than_a_kilobyte_its_result_entry_included(sand
     with EmbeddedRedis() as server:
         lab = Lab(server.url, sandbox)
         with lab.current():
-            store = lab.bridge.store
-            generate.apply_many([(MODEL, params(0))] * 10)  # whatever there is one of
-            before = store.client.info("memory")["used_memory"]
-            ids = generate.apply_many([(MODEL, params(number)) for number in range(count)])
-            for lease in store.begin(ids, Purpose.GENERATE, 60):
-                # as long as an id of ByteSpike's, and no two of them alike
-                remote = {
-                    "task_id": f"task_{lease.job_id.replace('-', '')[:26]}",
-                    "out_task_id": lease.job_id,
-                    "status": "running",
-                    "estimated_credits": 1.5,
-                    "estimated_seconds": 35,
-                }
-                record = lease.record.but(
-                    remote=remote, estimated_s=35, submitted_at=lease.now, polled_at=lease.now + 17.3, polls=7
-                )
-                assert store.write(lease, JobState.RUNNING, record, delay_s=60)
-                report = facts.report(
-                    lease.job_id, JobState.RUNNING, record, token=8, now=lease.now + 17.3, next_poll_s=5.6
-                )
-                lab.bridge.results.write([report])
-            used = (store.client.info("memory")["used_memory"] - before) / count
+            client = lab.bridge.store.client
+            have_waiting(lab, 10)  # whatever there is one of, scripts for instance
+            before = client.info("memory")["used_memory"]
+            have_waiting(lab, count)
+            used = (client.info("memory")["used_memory"] - before) / count
 
     assert used < 1000, f"a waiting job takes {used:.0f} bytes"
+
+
+def have_waiting(lab: Lab, count: int) -> None:
+    """Put jobs into the store as they are after some polls."""
+    store = lab.bridge.store
+    ids = generate.apply_many([(MODEL, params(number)) for number in range(count)])
+    for lease in store.begin(ids, Purpose.GENERATE, 60):
+        # as long as an id of ByteSpike's, and no two of them alike
+        remote = {
+            "task_id": f"task_{lease.job_id.replace('-', '')[:26]}",
+            "out_task_id": lease.job_id,
+            "status": "running",
+            "estimated_credits": 1.5,
+            "estimated_seconds": 35,
+        }
+        record = lease.record.but(
+            remote=remote, estimated_s=35, submitted_at=lease.now, polled_at=lease.now + 17.3, polls=7
+        )
+        assert store.write(lease, JobState.RUNNING, record, delay_s=60)
+        report = facts.report(lease.job_id, JobState.RUNNING, record, token=8, now=lease.now + 17.3, next_poll_s=5.6)
+        lab.bridge.results.write([report])

@@ -1,8 +1,9 @@
--- ARGV: now, prefix, (id, record, body, delay_s, phase, version, lane, beside, its value, its ttl_s)…
+-- ARGV: now, prefix, (id, record, body, delay_s, phase, version, lane, beside, its value, its ttl_s, queue, message)…
 -- Reply: {is_new, state, record}…  `beside` is a key to be set along with a new job, '' for none; its ttl_s 0 is for ever.
+-- The message is pushed first: should Redis refuse that to this user, nothing has been written.
 -- Run twice by a client that lost the answer, the record is still the very one it sent, and nobody has touched it: new.
 local reply = {}
-for i = 3, #ARGV, 10 do
+for i = 3, #ARGV, 12 do
   local id, record, phase, beside = ARGV[i], ARGV[i + 1], ARGV[i + 4], ARGV[i + 7]
   local job = read_job(id)
   if job then
@@ -11,6 +12,7 @@ for i = 3, #ARGV, 10 do
   else
     job = {version = tonumber(ARGV[i + 5]), lane = tonumber(ARGV[i + 6]), state = 'QUEUED', token = 0, phase = phase,
       claims = 0, record = record}
+    if ARGV[i + 10] ~= '' then redis.call('LPUSH', ARGV[i + 10], ARGV[i + 11]) end
     write_job(id, job)
     redis.call('SET', body_key(id), ARGV[i + 2])
     schedule(id, job, now + tonumber(ARGV[i + 3]))
