@@ -32,7 +32,7 @@ from tests.faults import crash
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-KNOWN_HOSTS = {"llm.bytespike.ai", "127.0.0.1", "localhost", "keepachangelog.com", "semver.org"}
+KNOWN_HOSTS = {"llm.bytespike.ai", "127.0.0.1", "localhost", "sandbox", "keepachangelog.com", "semver.org"}
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
