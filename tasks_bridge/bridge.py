@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import kombu.pools
+from celery import _state
 from celery.app import app_or_default
 from celery.local import Proxy
 from pydantic import SecretStr
 
 from tasks_bridge import atomic
 from tasks_bridge.budget import Budget
-from tasks_bridge.client import AsyncClient
+from tasks_bridge.client import AsyncClient, Client
+from tasks_bridge.deliveries import Deliveries, RedisDeliveries
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
 from tasks_bridge.hooks import Hooks
@@ -29,7 +32,7 @@ from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.redis import RedisStore, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from celery import Celery
 
@@ -74,6 +77,11 @@ class Bridge:
     def budget(self) -> Budget:
         """What jobs may cost."""
         return Budget(self.store, self.settings)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """What `once` keeps of callbacks."""
+        return RedisDeliveries(self.store)
 
     @cached_property
     def learning(self) -> Learning | None:
@@ -219,11 +227,47 @@ class Bridge:
             )
         return clients[alias]
 
+    def caller_client(self, alias: str) -> Client:
+        """
+        An API client for whoever runs a job in its own thread; to be closed.
+
+        Raises:
+            SettingsError: There is no such key.
+        """
+        return make_client(self.settings, alias)
+
+    # whoever waits for a job in its own thread does so by these three, which a test may replace
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; a clock that is never set."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Let so much time pass."""
+        time.sleep(seconds)
+
     def drain(self, **_: Any) -> None:
         """Celery's hook before a process ends: the answers on their way are still taken, if they come soon."""
         io = self._io
         if io is not None and io[0] == os.getpid():
             io[1].drain(DRAIN_S)
+
+    def close(self, wait_s: float) -> None:
+        """Let go of loop and connections, for they are not needed any more; answers are waited for *wait_s*."""
+        with self._lock:
+            io, self._io = self._io, None
+        if io is not None and io[0] == os.getpid():
+            _, reactor, clients = io
+            reactor.drain(wait_s)
+            for client in clients.values():
+                reactor.run(client.aclose(), wait_s=wait_s)
+            reactor.stop()
+        if "store" in vars(self):
+            self.store.client.close()
 
     def _per_process(self) -> tuple[Reactor, dict[str, AsyncClient]]:
         # threads don't survive a fork, and sockets must not be shared across one
@@ -232,6 +276,22 @@ class Bridge:
             if self._io is None or self._io[0] != pid:
                 self._io = (pid, Reactor(), {})
             return self._io[1:]
+
+
+def make_client(settings: Settings, alias: str) -> Client:
+    """
+    An API client for the key under *alias*.
+
+    Raises:
+        SettingsError: There is no such key.
+    """
+    return Client(
+        settings.key(alias),
+        settings.base_url,
+        connect_timeout_s=settings.connect_timeout_s,
+        query_timeout_s=settings.query_timeout_s,
+        submit_timeout_s=settings.submit_timeout_s,
+    )
 
 
 def _starts(url: SecretStr, *schemes: str) -> bool:
@@ -245,10 +305,43 @@ def _is_several(url: SecretStr) -> bool:
 _NAME: Final = "_tasks_bridge"
 """Attribute of a Celery app: its bridge, or why it has none. In the app, so that the two go together."""
 
+_stand_in: Callable[[Bridge], Bridge] | None = None
+
 
 def register_bridge(bridge: Bridge) -> None:
     """Make *bridge* the one of its app."""
-    vars(bridge.app)[_NAME] = bridge
+    vars(bridge.app)[_NAME] = bridge if _stand_in is None else _stand_in(bridge)
+
+
+@contextmanager
+def stand_ins(make: Callable[[Bridge], Bridge]) -> Iterator[None]:
+    """
+    Have other bridges answer for all apps meanwhile, also for apps that are yet to come: for tests.
+
+    Args:
+        make: Gives the one that answers for a bridge.
+    """
+    global _stand_in  # noqa: PLW0603 - one for the process, as its apps are
+    originals: list[Bridge] = []
+    outer = _stand_in
+
+    def stand_in(bridge: Bridge) -> Bridge:
+        originals.append(bridge if outer is None else outer(bridge))
+        return make(originals[-1])
+
+    state: Any = _state
+    apps = list(state._get_active_apps())  # noqa: SLF001 - the only list of them
+    known = [vars(app)[_NAME] for app in apps if isinstance(vars(app).get(_NAME), Bridge)]
+    originals += known
+    for bridge in known:
+        vars(bridge.app)[_NAME] = make(bridge)
+    _stand_in = stand_in
+    try:
+        yield
+    finally:
+        _stand_in = outer
+        for bridge in originals:
+            vars(bridge.app)[_NAME] = bridge
 
 
 def refuse_bridge(app: Celery, problem: SettingsError) -> None:

@@ -20,7 +20,7 @@ import httpx
 from pydantic import SecretStr
 
 import tasks_bridge
-from tasks_bridge import wire
+from tasks_bridge import outbound, wire
 from tasks_bridge.errors import (
     ApiConnectionError,
     ApiResponseError,
@@ -126,7 +126,11 @@ class _Twin:
         Turn whatever the network layers raise into our own errors.
 
         From None: their frames hold the request's headers, and crash reporters show local variables.
+
+        Raises:
+            RequestRefused: In a test run, before anything is sent.
         """
+        outbound.check(self._base_url)
         try:
             yield
         except (httpx.RequestError, OSError) as error:

@@ -8,7 +8,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tasks_bridge import steps
-from tasks_bridge.client import Client
 from tasks_bridge.errors import BridgeError
 from tasks_bridge.events import Change
 from tasks_bridge.hooks import ENDING_TRIES, tell_ending
@@ -20,6 +19,7 @@ from tasks_bridge.steps import Action, View
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from tasks_bridge.client import Client
     from tasks_bridge.hooks import Hooks
     from tasks_bridge.models import RemoteTask
     from tasks_bridge.settings import Settings
@@ -27,30 +27,23 @@ if TYPE_CHECKING:
 
 def run_inline(
     settings: Settings,
+    client: Client,
     job_id: str,
     record: JobRecord,
     body: bytes,
     *,
     hooks: Iterable[Hooks] = (),
     learning: Learning | None = None,
-    client: Client | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """
-    Submit, wait and return the remote object as JSON, without Redis, broker or worker.
+    Submit, wait and return the remote object as JSON, without Redis, broker or worker; closes *client*.
 
     Raises:
         JobFailed, JobCancelled, JobExpired, ApiStatusError: As from `AsyncResult.get` of the same job.
     """
-    own = client or Client(
-        settings.key(record.key),
-        settings.base_url,
-        connect_timeout_s=settings.connect_timeout_s,
-        query_timeout_s=settings.query_timeout_s,
-        submit_timeout_s=settings.submit_timeout_s,
-    )
-    with own:
+    with client:
         state, is_sent = JobState.QUEUED, False
         while not state.is_terminal:
             known = _recalled(learning, record.model, clock())
@@ -58,7 +51,7 @@ def run_inline(
             action = steps.next_action(view)
             step = steps.dropped(view) if action is Action.DROP else None
             if step is None:
-                answer = _ask(own, action, job_id, record, body)
+                answer = _ask(client, action, job_id, record, body)
                 step = _AFTER[action](view.answered_at(clock()), answer)
                 is_sent = True
             if learning is not None:

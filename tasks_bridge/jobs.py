@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from tasks_bridge import facts, steps
@@ -124,16 +123,17 @@ class Job:
         Raises:
             JobNotFinished: It is still under way after *timeout_s*.
         """
-        give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
+        bridge = bridge_of(self._app)
+        give_up_at = None if timeout_s is None else bridge.monotonic() + timeout_s
         pause_s = WAIT_POLL_S[0]
         while True:
             try:
                 return self.result()
             except JobNotFinished:
-                left_s = pause_s if give_up_at is None else give_up_at - time.monotonic()
+                left_s = pause_s if give_up_at is None else give_up_at - bridge.monotonic()
                 if left_s <= 0:
                     raise
-            time.sleep(min(pause_s, left_s))
+            bridge.pause(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, WAIT_POLL_S[1])
 
     def _entry(self) -> Entry:

@@ -27,7 +27,7 @@ from tasks_bridge.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from redis.lock import Lock
+    from tasks_bridge.deliveries import Hold
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,29 +63,27 @@ def once(body: Callable[P, R]) -> Callable[P, R]:
         if delivery is None:
             return body(*args, **kwargs)
         bridge = bridge_of(task.app)
-        store, lease_s = bridge.store, bridge.settings.lease_s
+        deliveries, lease_s = bridge.deliveries, bridge.settings.lease_s
         name = f"{body.__module__}.{body.__qualname__}:{delivery}"
-        done_key = store.key("once", name)
-        # not thread-local: another thread renews it
-        lock = store.client.lock(store.key("once-lock", name), timeout=lease_s, thread_local=False)
+        hold = deliveries.hold(name, lease_s)
         # then there is no message of its own to come back with
         is_inline = task.request.id is None or inspect.unwrap(task.run) is not inspect.unwrap(body)
         try:
-            if not lock.acquire(blocking=is_inline, blocking_timeout=2 * lease_s if is_inline else None):
+            if not hold.acquire(blocking=is_inline, blocking_timeout=2 * lease_s if is_inline else None):
                 if is_inline:
                     raise StoreError(f"{name} did not run: another worker has been at it for {2 * lease_s:g} s")
                 raise task.retry(countdown=RETRY_S, max_retries=None)
-            done = cast("bytes | None", store.client.get(done_key))
+            done = deliveries.returned(name)
             if done is not None:
-                lock.release()
+                hold.release()
                 log.info("%s has run before: its result is used again", name)
                 return cast("R", kombu_json.loads(done))
         except redis.RedisError as error:
             raise StoreError(f"{name} did not run, because Redis can't be reached: {error}") from None
-        with _Renewed(lock, lease_s):
+        with _Renewed(hold, lease_s):
             value = body(*args, **kwargs)
             kept = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            store.client.set(done_key, kombu_json.dumps(kept), px=int(bridge.settings.result_ttl_s * 1000))
+            deliveries.done(name, kombu_json.dumps(kept), bridge.settings.result_ttl_s)
         return value
 
     # Celery tells the forms of an errback by its arguments, and doesn't look through wrappers
@@ -106,10 +104,10 @@ def _delivery(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str |
 
 
 class _Renewed:
-    """Holds a lock for as long as the body runs, and not much longer than its process lives."""
+    """Keeps a hold for as long as the body runs, and not much longer than its process lives."""
 
-    def __init__(self, lock: Lock, lease_s: float) -> None:
-        self._lock = lock
+    def __init__(self, hold: Hold, lease_s: float) -> None:
+        self._hold = hold
         self._lease_s = lease_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="tasks-bridge-once", daemon=True)
@@ -121,13 +119,13 @@ class _Renewed:
         self._ended.set()
         self._thread.join()
         try:
-            self._lock.release()
+            self._hold.release()
         except redis.RedisError as error:
-            log.debug("a lock is left to expire: %s", error)
+            log.debug("a callback's lock is left to expire: %s", error)
 
     def _renew(self) -> None:
         while not self._ended.wait(self._lease_s / 3):
             try:
-                self._lock.extend(self._lease_s, replace_ttl=True)
+                self._hold.extend(self._lease_s, replace_ttl=True)
             except redis.RedisError as error:
                 log.warning("a callback's lock could not be renewed: %s", error)

@@ -8,7 +8,6 @@ the outcome, and Celery does the rest. In between Celery knows nothing of the jo
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,7 +19,7 @@ from celery.utils import uuid
 
 from tasks_bridge.atomic import Start
 from tasks_bridge.attend import attend
-from tasks_bridge.bridge import bridge_of
+from tasks_bridge.bridge import Bridge, bridge_of
 from tasks_bridge.errors import ApiError, BridgeError, InvalidRequest, JobConflict, JobError, StoreError
 from tasks_bridge.events import GENERATE, POLL
 from tasks_bridge.finish import OutcomesOnly, abandoned, finish, finished
@@ -35,7 +34,6 @@ from tasks_bridge.wire import check_out_task_id
 if TYPE_CHECKING:
     from celery.result import AsyncResult
 
-    from tasks_bridge.bridge import Bridge
     from tasks_bridge.store.base import Message, Registration
 
 log = logging.getLogger("tasks_bridge.jobs")
@@ -324,16 +322,24 @@ def _are_ids(value: object) -> bool:
 def _generate_inline(task: Generate, arguments: Mapping[str, Any]) -> dict[str, Any]:
     try:
         bridge = bridge_of(task.app)
-        settings, hooks = bridge.settings, bridge.hooks
     except BridgeError:
-        settings, hooks = Settings(), []
+        bridge = Bridge(task.app, Settings())
+    settings = bridge.settings
     order = Order(**arguments)
     job_id = str(task.request.id or uuid())
     body = order.body(job_id)
-    now = time.time()
-    record = order.record(body, settings, now=now, delay_s=0.0)
-    learning = learning_of_this_process(settings)
-    return run_inline(settings, job_id, record, body, hooks=hooks, learning=learning)
+    record = order.record(body, settings, now=bridge.now(), delay_s=0.0)
+    return run_inline(
+        settings,
+        bridge.caller_client(record.key),
+        job_id,
+        record,
+        body,
+        hooks=bridge.hooks,
+        learning=learning_of_this_process(settings),
+        clock=bridge.now,
+        sleep=bridge.pause,
+    )
 
 
 def _begin(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, Any]) -> Lease | None:

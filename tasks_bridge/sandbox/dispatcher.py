@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tasks_bridge.sandbox.catalogue import CATALOGUE, find_model
 from tasks_bridge.sandbox.faults import FaultBook
 from tasks_bridge.sandbox.plan import Submission, plan_task
 from tasks_bridge.sandbox.refusal import Refusal, invalid_param, task_not_found
+from tasks_bridge.sandbox.script import Script
 from tasks_bridge.sandbox.timeline import TERMINAL, Task
 from tasks_bridge.sandbox.ulid import new_task_id
 
@@ -24,6 +26,7 @@ class Entry:
     A task with what was done to it.
 
     Attributes:
+        submission: What was asked for; None for a task of before a restart.
         seen_end_s: When a query first answered with its terminal state: the lag is the distance from
             ``ended_s``.
         callbacks: One object per attempt to deliver: ``at_s``, ``status`` or ``error``.
@@ -32,6 +35,7 @@ class Entry:
 
     task: Task
     faults: FaultBook
+    submission: Submission | None = None
     counts: Counter[str] = field(default_factory=Counter)
     seen_end_s: float | None = None
     callbacks: list[JsonObject] = field(default_factory=list)
@@ -47,6 +51,7 @@ class Entry:
             "out_task_id": task.out_task_id,
             "owner": task.owner,
             "model": task.model,
+            "params": self.submission.params if self.submission is not None else None,
             "status": task.state(now_s),
             "outcome": task.outcome,
             "created_s": task.created_s,
@@ -77,6 +82,8 @@ class Dispatcher:
         # A submit may be spoilt before any work: its faults are counted although there is no task yet.
         self._books: dict[tuple[str, str], FaultBook] = {}
         self._serial = 0
+        self._scripts: dict[str | None, list[Script]] = {}
+        self._scripted: dict[tuple[str, str], Script] = {}
 
     def reset(self) -> None:
         """
@@ -86,6 +93,37 @@ class Dispatcher:
         self._by_out_task_id.clear()
         self._books.clear()
         self._serial = 0
+        self._scripts.clear()
+        self._scripted.clear()
+
+    def script(self, model: str | None, scripts: list[Script]) -> None:
+        """
+        Have the next tasks of *model* (of any, if None) go by *scripts*: one each, and all after them by the last.
+
+        Raises:
+            Refusal: There is no such model.
+        """
+        known = find_model(model) if model is not None else None
+        if model is not None and known is None:
+            raise invalid_param(
+                f"there is no model {model!r}; the catalogue has {', '.join(m.slug for m in CATALOGUE)}"
+            )
+        self._scripts[known.slug if known is not None else None] = scripts
+
+    def scripted(self, owner: str, submission: Submission) -> Submission:
+        """
+        Return *submission* with the script that is meant for it; the same one each time it is sent.
+
+        A script of its own comes first, then one for its model, then one for any.
+        """
+        model = find_model(submission.model)
+        scripts = self._scripts.get(model.slug if model is not None else None) or self._scripts.get(None)
+        if not scripts or "sandbox" in submission.params:
+            return submission
+        key = (owner, submission.out_task_id or submission.digest)
+        if key not in self._scripted:
+            self._scripted[key] = scripts.pop(0) if len(scripts) > 1 else scripts[0]
+        return replace(submission, script=self._scripted[key])
 
     def faults_of(self, owner: str, submission: Submission, now_s: float) -> FaultBook:
         """
@@ -129,19 +167,26 @@ class Dispatcher:
             speed=self.speed,
             base_url=base_url,
         )
-        entry = self.add(task, self.faults_of(owner, submission, now_s))
+        entry = self.add(task, self.faults_of(owner, submission, now_s), submission)
         entry.counts["submit"] += 1
         return entry, True
 
-    def add(self, task: Task, faults: FaultBook | None = None) -> Entry:
+    def add(self, task: Task, faults: FaultBook | None = None, submission: Submission | None = None) -> Entry:
         """
         Take in a task that is already planned, replacing one of the same id.
         """
-        entry = Entry(task, faults if faults is not None else FaultBook())
+        entry = Entry(task, faults if faults is not None else FaultBook(), submission)
         self.entries[task.task_id] = entry
         if task.out_task_id is not None:
             self._by_out_task_id[(task.owner, task.out_task_id)] = entry
         return entry
+
+    def of_job(self, out_task_id: str) -> Entry | None:
+        """
+        Return the newest task under the caller's id, whoever it belongs to; None if there is none.
+        """
+        found = (entry for (_, own_id), entry in reversed(self._by_out_task_id.items()) if own_id == out_task_id)
+        return next(found, None)
 
     def find(self, owner: str, task_id: object, out_task_id: object) -> Entry:
         """

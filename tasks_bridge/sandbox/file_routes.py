@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from tasks_bridge.sandbox.delivery import FILE_KINDS, Delivery
 from tasks_bridge.sandbox.files import File
-from tasks_bridge.sandbox.gate import Gate
+from tasks_bridge.sandbox.gate import Gate, Handler
 from tasks_bridge.sandbox.media import clip, picture
 from tasks_bridge.sandbox.refusal import Refusal
 from tasks_bridge.sandbox.timeline import Task
@@ -23,12 +23,21 @@ if TYPE_CHECKING:
     from tasks_bridge.sandbox.sandbox import Sandbox
 
 
+FILE_PATH: Final = "/files/{name}"
+
+
 def add_file_routes(app: web.Application, sandbox: Sandbox, gate: Gate) -> None:
     """
     Add ``/files/<task_id>.<extension>``, for tasks that are completed.
     """
-    routes = _FileRoutes(sandbox, gate)
-    app.router.add_get("/files/{name}", gate.refusing("files", routes.serve))
+    app.router.add_get(FILE_PATH, file_handler(sandbox, gate))
+
+
+def file_handler(sandbox: Sandbox, gate: Gate) -> Handler:
+    """
+    Return the handler of that route.
+    """
+    return gate.refusing("files", _FileRoutes(sandbox, gate).serve)
 
 
 class _FileRoutes:

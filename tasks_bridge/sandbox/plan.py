@@ -136,8 +136,7 @@ def plan_task(
         estimated_seconds=max(1, round(estimate_s / speed)) if script.has_estimate else None,
         credits=round(price * _USED_SHARE, 4) if script.credits is None else script.credits,
         error_code=script.error_code or _POLICY_CODE,
-        error_message=script.error_message
-        or (_POLICY_MESSAGE if script.error_code in (None, _POLICY_CODE) else "The generation failed."),
+        error_message=_error_message(script),
         kind=model.kind,
         width=width,
         height=height,
@@ -154,6 +153,32 @@ def plan_task(
         unknown_field=script.unknown_field,
         unknown_status=script.unknown_status,
     )
+
+
+def end_task(task: Task, end: Script, now_s: float) -> bool:
+    """
+    Let *task* end now as *end* says, and say whether it did: one that has ended already keeps its end.
+
+    What *end* leaves open is as planned at the submit, or as a plain failure has it.
+    """
+    if task.has_ended(now_s):
+        return False
+    task.outcome = end.outcome or "completed"
+    task.ended_s = now_s
+    task.started_s = min(task.started_s, now_s)
+    if end.error_code is not None or end.error_message is not None:
+        task.error_code = end.error_code or _POLICY_CODE
+        task.error_message = _error_message(end)
+    task.credits = task.credits if end.credits is None else end.credits
+    task.count = task.count if end.count is None else end.count
+    task.output = task.output if end.output is None else end.output
+    return True
+
+
+def _error_message(script: Script) -> str:
+    if script.error_message:
+        return script.error_message
+    return _POLICY_MESSAGE if script.error_code in (None, _POLICY_CODE) else "The generation failed."
 
 
 def _scale(model: Model, length_s: int) -> float:

@@ -20,7 +20,9 @@ from tasks_bridge.sandbox.faults import FaultBook
 from tasks_bridge.sandbox.file_routes import add_file_routes
 from tasks_bridge.sandbox.gate import Gate
 from tasks_bridge.sandbox.journal import Journal
-from tasks_bridge.sandbox.script import parse_fault
+from tasks_bridge.sandbox.plan import end_task
+from tasks_bridge.sandbox.refusal import invalid_param, task_not_found
+from tasks_bridge.sandbox.script import parse_end, parse_fault, parse_script
 from tasks_bridge.sandbox.stream import Streams
 from tasks_bridge.sandbox.task_routes import add_task_routes
 from tasks_bridge.sandbox.wrong_routes import add_wrong_routes
@@ -44,6 +46,7 @@ class Sandbox:
         heartbeat_s: Seconds between comments on an idle stream.
         state: File in which the tasks survive a restart; None keeps them in memory only.
         public_url: Where clients reach the files; None takes the host each submit was sent to.
+        clock: Returns Unix seconds, for tests that let time pass; None takes the machine's.
 
     Not for the open internet: the control API under ``/_sandbox`` asks for no key.
     """
@@ -59,6 +62,7 @@ class Sandbox:
         heartbeat_s: float = 15.0,
         public_url: str | None = None,
         state: str | Path | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         if not 0 < speed < float("inf"):
             raise ValueError("speed must be a number above 0")
@@ -71,6 +75,7 @@ class Sandbox:
         if self.journal is not None:
             for task in self.journal.read():
                 self.dispatcher.add(task)
+        self._clock = clock
         self.counts: Counter[str] = Counter()
         self.faults = FaultBook()
         self.in_flight = 0
@@ -84,7 +89,7 @@ class Sandbox:
         """
         Return Unix seconds.
         """
-        return time.monotonic() + self._offset_s
+        return time.monotonic() + self._offset_s if self._clock is None else self._clock()
 
     def app(self) -> web.Application:
         """
@@ -144,6 +149,43 @@ class Sandbox:
         fault = parse_fault({"kind": kind, "on": on, **members}, server_wide=True)
         self.faults.add(fault, self.now_s())
 
+    def script(self, model: str | None, *scripts: JsonObject) -> None:
+        """
+        Have the next tasks of *model* (of any, if None) go by *scripts*, one each, and all after them by the last.
+
+        A script has the members of ``params["sandbox"]``; a request with one of its own goes by that. Called again for
+        the same model, it replaces what was left.
+
+        Raises:
+            Refusal: There is no such model, there is no script, or a member is unknown or wrong.
+        """
+        if not scripts:
+            raise invalid_param("a script is needed; {} is that of a task that completes")
+        self.dispatcher.script(model, [parse_script(script) for script in scripts])
+
+    def start_task(self, out_task_id: str) -> bool:
+        """
+        Let the task under the caller's id run, and say whether it was pending; its end stays where it is.
+
+        Raises:
+            Refusal: There is no such task.
+        """
+        entry = self._of_job(out_task_id)
+        return self._changed(entry, is_changed=entry.task.start(self.now_s()))
+
+    def end_task(self, out_task_id: str, **members: object) -> bool:
+        """
+        Let the task under the caller's id end now, and say whether it was open: completed, or as *members* say.
+
+        These are the members of a script that speak of the end: ``outcome``, ``error_code``, ``error_message``,
+        ``credits``, ``count``, ``output``.
+
+        Raises:
+            Refusal: There is no such task, or a member is unknown or wrong.
+        """
+        entry = self._of_job(out_task_id)
+        return self._changed(entry, is_changed=end_task(entry.task, parse_end(members), self.now_s()))
+
     def heal(self) -> None:
         """
         Disarm the faults of the whole server; those in scripts stay.
@@ -152,7 +194,7 @@ class Sandbox:
 
     def reset(self) -> None:
         """
-        Forget all tasks, faults and counts.
+        Forget all tasks, scripts, faults and counts.
         """
         self.heal()
         self.callbacks.forget()
@@ -160,6 +202,17 @@ class Sandbox:
         if self.journal is not None:
             self.journal.clear()
         self.counts.clear()
+
+    def _of_job(self, out_task_id: str) -> Entry:
+        entry = self.dispatcher.of_job(out_task_id)
+        if entry is None:
+            raise task_not_found()
+        return entry
+
+    def _changed(self, entry: Entry, *, is_changed: bool) -> bool:
+        if is_changed:
+            self.decided(entry)
+        return is_changed
 
     def decided(self, entry: Entry) -> None:
         """

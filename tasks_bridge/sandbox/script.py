@@ -37,6 +37,7 @@ DIALECTS: Final = ("new", "old")
 # The kinds that misbehave only in what the client gets to see.
 _WORK_IS_DONE: Final = frozenset({"lost_response", "garbage", "wrong_content_type", "half_close"})
 _OF_FILES_ONLY: Final = frozenset({"trickle", "endless", "ignore_range", "new_etag"})
+_OF_AN_END: Final = frozenset({"outcome", "error_code", "error_message", "credits", "count", "output"})
 _MAX_COUNT: Final = 100
 _MAX_FILE_BYTES: Final = 2**40
 _LOWEST_HTTP_STATUS: Final = 200
@@ -182,6 +183,21 @@ def parse_script(value: object) -> Script:
         ),
     )
     members.refuse_unknown()
+    return script
+
+
+def parse_end(members: Mapping[str, object]) -> Script:
+    """
+    Read how a task is to end at once: those members of a script that speak of its end.
+
+    Raises:
+        Refusal: One is unknown or wrong; a task that never ends can't end so.
+    """
+    if unknown := sorted(set(members) - _OF_AN_END):
+        raise invalid_param(f"an end takes {', '.join(sorted(_OF_AN_END))}, not {', '.join(unknown)}")
+    script = parse_script(dict(members))
+    if script.outcome == "hang":
+        raise invalid_param("`hang` is no way to end")
     return script
 
 

@@ -42,7 +42,7 @@ class _TaskRoutes:
     async def submit(self, request: web.Request) -> web.StreamResponse:
         sandbox, dispatcher = self._sandbox, self._dispatcher
         owner = self._gate.owner(request)
-        submission = read_submission(await read_object(request))
+        submission = dispatcher.scripted(owner, read_submission(await read_object(request)))
         base_url = sandbox.public_url or f"{request.scheme}://{request.host}"
 
         async def work() -> web.StreamResponse:

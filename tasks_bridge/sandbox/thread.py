@@ -135,6 +135,24 @@ class SandboxServer:
             return
         self._call(partial(self.sandbox.fail, kind, on=on, **members))
 
+    def script(self, model: str | None, *scripts: JsonObject) -> None:
+        """
+        As `Sandbox.script`.
+        """
+        self._call(partial(self.sandbox.script, model, *scripts))
+
+    def start_task(self, out_task_id: str) -> bool:
+        """
+        As `Sandbox.start_task`.
+        """
+        return self._call(partial(self.sandbox.start_task, out_task_id))
+
+    def end_task(self, out_task_id: str, **members: object) -> bool:
+        """
+        As `Sandbox.end_task`.
+        """
+        return self._call(partial(self.sandbox.end_task, out_task_id, **members))
+
     def heal(self) -> None:
         """
         As `Sandbox.heal`.

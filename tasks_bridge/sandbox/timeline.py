@@ -72,6 +72,21 @@ class Task:
             return self.outcome
         return "running" if now_s >= self.started_s else "pending"
 
+    def has_ended(self, now_s: float) -> bool:
+        """
+        Say whether it is in a terminal state.
+        """
+        return now_s >= self.ended_s
+
+    def start(self, now_s: float) -> bool:
+        """
+        Begin to run now, if it is still pending, and say whether it did. Its end stays where it is.
+        """
+        if self.state(now_s) != "pending":
+            return False
+        self.started_s = now_s
+        return True
+
     def next_change_s(self, now_s: float) -> float:
         """
         Return the next time its state changes by itself, infinite if it will not.

@@ -253,6 +253,11 @@ class MemoryStore:
                 for job_id in job_ids
             ]
 
+    def ids(self) -> list[str]:
+        """Of all jobs, in the order in which they were registered."""
+        with self._lock:
+            return list(self._jobs)
+
     def due_count(self) -> int:
         """See `Store.due_count`."""
         with self._lock:

@@ -25,6 +25,7 @@ from celery.signals import task_prerun
 from pydantic import SecretStr
 
 from tasks_bridge import Bridge, Job, JobState, RemoteTask, Settings, generate, install
+from tasks_bridge.bridge import DRAIN_S
 from tasks_bridge.events import GENERATE
 from tasks_bridge.sandbox import SandboxServer
 from tasks_bridge.store import Purpose
@@ -157,16 +158,6 @@ def forget_results() -> None:
             found.subscribed_to.clear()
 
 
-def hang_up(bridge: Bridge) -> None:
-    """Close its connections to ByteSpike, which would complain when they are collected."""
-    if bridge._io is None:
-        return
-    _, reactor, clients = bridge._io
-    for client in clients.values():
-        reactor.run(client.aclose())
-    reactor.stop()
-
-
 class Lab:
     """One app and the sandbox its jobs go to."""
 
@@ -201,8 +192,7 @@ class Lab:
             forget_results()
             _state._set_current_app(before[0])
             _state.set_default_app(before[1])
-            self.bridge.store.client.close()
-            hang_up(self.bridge)
+            self.bridge.close(DRAIN_S)
             self.app.close()
 
     @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import chain
 
-from tasks_bridge import InvalidRequest, JobExpired, JobFailed, JobState, RemoteTask, generate
+from tasks_bridge import InvalidRequest, JobExpired, JobFailed, JobState, RemoteTask, SettingsError, generate
 from tasks_bridge.events import Change
 from tasks_bridge.hooks import Hooks
 from tests.integration.lab import MODEL, Lab, calls, publish, receive
@@ -82,6 +82,14 @@ def test_a_bad_eager_job_is_refused_like_any_other(eager: Lab) -> None:
         generate.delay("", {"prompt": "x"})
     with pytest.raises(InvalidRequest):
         generate.apply_async((MODEL, {"prompt": "x"}), task_id="a b")
+
+
+def test_without_a_key_nothing_is_sent(eager: Lab) -> None:
+    result = generate.apply_async((MODEL, eager.params()), {"key": "other"})
+
+    with pytest.raises(SettingsError, match="'other'"):
+        result.get()
+    assert eager.remote(result) == []
 
 
 def test_a_direct_call_runs_the_job(idle_lab: Lab) -> None:

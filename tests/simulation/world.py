@@ -36,7 +36,7 @@ from tasks_bridge.models import RemoteTask
 from tasks_bridge.record import JobRecord, JobState
 from tasks_bridge.results import Report, Results
 from tasks_bridge.store import Store
-from tests.simulation.loop import VirtualLoop
+from tasks_bridge.testing.loop import VirtualLoop
 from tests.simulation.service import Kind, Request, Service, Task
 
 MODEL = "sora-2"

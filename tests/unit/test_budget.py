@@ -340,7 +340,7 @@ def test_a_job_run_inline_obeys_its_own_limit() -> None:
     record = view(max_credits=2.0).record
 
     with pytest.raises(SpendLimitReached) as caught:
-        run_inline(settings(), "job", record, body, client=client, clock=lambda: START, sleep=lambda _: None)
+        run_inline(settings(), client, "job", record, body, clock=lambda: START, sleep=lambda _: None)
 
     assert caught.value.args == ("job", "job", 2.0, 3.0, 0.0)
     assert asked == ["submit", "cancel"]

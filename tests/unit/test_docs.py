@@ -19,6 +19,7 @@ import typer
 from pydantic import SecretStr
 
 import tasks_bridge
+import tasks_bridge.testing
 from tasks_bridge import errors, steps
 from tasks_bridge.cli import cli
 from tasks_bridge.errors import BridgeError
@@ -32,7 +33,15 @@ from tests.faults import crash
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
-KNOWN_HOSTS = {"llm.bytespike.ai", "127.0.0.1", "localhost", "sandbox", "keepachangelog.com", "semver.org"}
+KNOWN_HOSTS = {
+    "llm.bytespike.ai",
+    "127.0.0.1",
+    "localhost",
+    "sandbox",
+    "cdn.example",
+    "keepachangelog.com",
+    "semver.org",
+}
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
@@ -132,14 +141,14 @@ def test_every_test_command_and_target_that_is_named_exists(path: Path) -> None:
 @pytest.mark.parametrize(("code", "words"), snippets("python"))
 def test_every_python_snippet_compiles_and_imports_what_there_is(code: str, words: list[str]) -> None:
     tree = ast.parse(code)
-    imported = {
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "tasks_bridge"
-        for alias in node.names
-    }
-
-    assert imported - set(tasks_bridge.__all__) == set()
+    for module in (tasks_bridge, tasks_bridge.testing):
+        imported = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == module.__name__
+            for alias in node.names
+        }
+        assert imported - set(module.__all__) == set()
 
 
 @pytest.mark.parametrize(("code", "words"), [case for case in snippets("python") if "run" in case.values[1]])
@@ -296,6 +305,23 @@ def test_every_public_name_has_its_line_in_the_reference() -> None:
     names = column(ROOT / "docs/reference.md", "Name")
 
     assert sorted(names) == sorted(tasks_bridge.__all__)
+
+
+def test_every_name_for_tests_has_its_row() -> None:
+    rows = table(ROOT / "docs/testing.md", "In `tasks_bridge.testing`")
+    documented = {coded(row[0])[0].partition("(")[0] for row in rows}
+
+    assert documented == set(tasks_bridge.testing.__all__) - {"FastClock", "Submit"}
+
+
+def test_every_part_of_the_fixture_has_its_row() -> None:
+    from tasks_bridge.testing.bytespike import ByteSpike
+
+    rows = table(ROOT / "docs/testing.md", "Of `bytespike`")
+    documented = {coded(row[0])[0].partition("(")[0] for row in rows}
+    public = {name for name in vars(ByteSpike) if not name.startswith("_")} | {"sandbox", "clock"}
+
+    assert documented == public - {"find", "entry", "next_at"}
 
 
 def test_the_tree_of_errors_on_the_page_is_that_of_the_classes() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks_bridge.client import Client
-from tasks_bridge.errors import BadRequest, JobCancelled, JobExpired, JobFailed, SettingsError
+from tasks_bridge.errors import BadRequest, JobCancelled, JobExpired, JobFailed
 from tasks_bridge.inline import run_inline
 from tasks_bridge.record import JobRecord
 from tasks_bridge.settings import Settings
@@ -53,7 +53,7 @@ class Service:
     def run(self, *, deadline_s: float | None = None, settings: Settings = SETTINGS) -> dict[str, Any]:
         record = JobRecord(version=1, model="m", key="default", digest="d", created_at=self.now, deadline_s=deadline_s)
         client = Client("k", "https://api.test", transport=httpx.MockTransport(self.handle))
-        return run_inline(settings, "job", record, BODY, client=client, clock=lambda: self.now, sleep=self.sleep)
+        return run_inline(settings, client, "job", record, BODY, clock=lambda: self.now, sleep=self.sleep)
 
     @property
     def endpoints(self) -> list[str]:
@@ -135,10 +135,3 @@ def test_a_job_whose_service_never_answers_expires() -> None:
         service.run(deadline_s=30)
 
     assert service.now <= 1000 + 30 + SETTINGS.cancel_grace_s + SETTINGS.poll_max_s
-
-
-def test_without_a_key_nothing_is_sent() -> None:
-    record = JobRecord(version=1, model="m", key="other", digest="d", created_at=1000.0)
-
-    with pytest.raises(SettingsError, match="'other'"):
-        run_inline(SETTINGS, "job", record, BODY)

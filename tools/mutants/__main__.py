@@ -72,7 +72,8 @@ def _preload() -> None:
     for module in _PRELOADED:
         importlib.import_module(module)
     for plugin in importlib.metadata.entry_points(group="pytest11"):
-        plugin.load()
+        if not plugin.module.startswith("tasks_bridge."):  # which may be what is mutated
+            plugin.load()
 
 
 def main() -> int:
