@@ -14,12 +14,12 @@ if (!customElements.get("bytespike-job")) {
 
   const CSS = `
 :host { display: block; line-height: 1.4;
-  --accent: var(--bytespike-accent, #2563d9); --error: var(--bytespike-error, #b42318);
-  --muted: var(--bytespike-muted, color-mix(in srgb, currentColor 72%, transparent));
-  --track: var(--bytespike-track, color-mix(in srgb, currentColor 14%, transparent));
-  --radius: var(--bytespike-radius, 0.5rem) }
+  --_accent: var(--bytespike-accent, #2563d9); --_error: var(--bytespike-error, #b42318);
+  --_muted: var(--bytespike-muted, color-mix(in srgb, currentColor 72%, transparent));
+  --_track: var(--bytespike-track, color-mix(in srgb, currentColor 14%, transparent));
+  --_radius: var(--bytespike-radius, 0.5rem) }
 @supports (color: light-dark(red, red)) { :host {
-  --accent: var(--bytespike-accent, light-dark(#2563d9, #7aabff)); --error: var(--bytespike-error, light-dark(#b42318, #ff9d94)) } }
+  --_accent: var(--bytespike-accent, light-dark(#2563d9, #7aabff)); --_error: var(--bytespike-error, light-dark(#b42318, #ff9d94)) } }
 :host([hidden]), [hidden] { display: none !important }
 .job { display: grid; gap: 0.5rem; outline: none }
 .progress { display: flex; flex-wrap: wrap; gap: 0.75rem 1rem; align-items: center }
@@ -27,25 +27,25 @@ if (!customElements.get("bytespike-job")) {
 .main { flex: 1 1 18rem; display: grid; gap: 0.5rem }
 .line { display: flex; flex-wrap: wrap; gap: 0 1rem; justify-content: space-between; min-block-size: 1.4em }
 .status { font-weight: 600 }
-.eta { color: var(--muted); font-variant-numeric: tabular-nums }
-.bar { block-size: 0.5rem; overflow: hidden; border-radius: 1rem; background: var(--track) }
-.fill { block-size: 100%; inline-size: 0; border-radius: inherit; background: var(--accent); transition: inline-size 1s linear }
+.eta { color: var(--_muted); font-variant-numeric: tabular-nums }
+.bar { block-size: 0.5rem; overflow: hidden; border-radius: 1rem; background: var(--_track) }
+.fill { block-size: 100%; inline-size: 0; border-radius: inherit; background: var(--_accent); transition: inline-size 1s linear }
 .bar:not([aria-valuenow])::before { content: ""; display: block; block-size: 100%; inline-size: 35%; border-radius: inherit;
-  background: var(--accent); animation: seek 2s ease-in-out infinite }
+  background: var(--_accent); animation: seek 2s ease-in-out infinite }
 @keyframes seek { from { transform: translateX(-105%) } to { transform: translateX(290%) } }
 button { padding: 0.3em 0.9em; font: inherit; color: inherit; cursor: pointer; background: none;
-  border: 1px solid color-mix(in srgb, currentColor 40%, transparent); border-radius: var(--radius) }
-button:hover { background: var(--track) }
+  border: 1px solid color-mix(in srgb, currentColor 40%, transparent); border-radius: var(--_radius) }
+button:hover { background: var(--_track) }
 button[aria-disabled=true] { cursor: default; background: none; opacity: 0.6 }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }
-.error:not(:empty), .unloadable { color: var(--error); border-inline-start: 3px solid; padding-inline-start: 0.75rem }
+:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px }
+.error:not(:empty), .unloadable { color: var(--_error); border-inline-start: 3px solid; padding-inline-start: 0.75rem }
 p { margin: 0 }
 .outputs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)) }
 .outputs:empty, .error:empty { display: none }
 figure { display: grid; gap: 0.5rem; margin: 0; align-content: start; justify-items: start }
-img, video { display: block; max-inline-size: 100%; block-size: auto; border-radius: var(--radius); background: var(--track) }
+img, video { display: block; max-inline-size: 100%; block-size: auto; border-radius: var(--_radius); background: var(--_track) }
 audio { inline-size: 100% }
-a { color: var(--accent); text-underline-offset: 0.2em; border-radius: 2px }
+a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
 @media (prefers-reduced-motion: reduce) { .fill { transition: none }
   .bar:not([aria-valuenow])::before { animation: none; inline-size: 100%; opacity: 0.3 } }
 @media (forced-colors: active) { .bar { border: 1px solid }
