@@ -3,8 +3,8 @@ if (!customElements.get("bytespike-job")) {
   // Under HTTP/1.1 a browser opens six connections to a host, over all its tabs: most are left for everything else.
   const STREAMS = /^h[23]/.test(performance.getEntriesByType("navigation")[0]?.nextHopProtocol) ? 20 : 2;
   const TIMEOUT_S = 15;
-  const UNHEARD_S = 10; // then a proxy keeps the events back
   const WATCHDOG_S = 30; // a stream may be dead and not know it
+  const UNHEARD_S = 10; // or a proxy keeps its events back
   const DEAF_S = [5, 300]; // until a broken stream is tried again: at first, and at most
   const HIDDEN_S = 15;
   const SOON_S = 1.5;
@@ -113,8 +113,8 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
     #left; // seconds that were last said to be left
     #request = null;
     #stream = null;
-    #streamAt = 0;
-    #isLive = false; // whether the stream has brought something
+    #isLive = false; // whether the stream has brought something, …
+    #heardAt = 0; // … and when it last did, or began
     #deafUntil = 0;
     #deafS = DEAF_S[0];
     #failures = 0;
@@ -227,9 +227,9 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
         }
         const text = await answer.text();
         if (this.#request !== request) return;
-        // whatever else a stream has brought, it should have brought this
-        const unheardS = (performance.now() - this.#streamAt) / 1000;
-        if (this.#stream && (this.#isLive ? text !== this.#text : unheardS > UNHEARD_S)) this.#hangUp(true);
+        // a stream that has been silent for so long should have said this
+        const isSilent = performance.now() - this.#heardAt > 1000 * UNHEARD_S;
+        if (this.#stream && isSilent && (!this.#isLive || text !== this.#text)) this.#hangUp(true);
         this.#base = answer.url;
         this.#isGone = !answer.ok;
         if (answer.ok) this.#take(text);
@@ -250,11 +250,12 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
       if (!url || this.#stream || streaming.size >= STREAMS || performance.now() < this.#deafUntil) return;
       const stream = (this.#stream = new EventSource(new URL(url, this.#base)));
       streaming.add(this);
-      this.#streamAt = performance.now();
+      this.#heardAt = performance.now();
       stream.onmessage = ({ data }) => {
         this.#request?.abort(); // what it would bring is older
         this.#request = null;
         this.#isLive = true;
+        this.#heardAt = performance.now();
         this.#deafS = DEAF_S[0];
         this.#take(data);
         this.#next();

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tasks_bridge.sandbox import SandboxServer
+from tests.browser.jobs import Jobs
 from tests.browser.site import SECRET, Site
 from tests.browser.tabs import CHROMIUM_FLAGS, PATIENCE_MS, Tabs, save, violations
 from tests.integration.lab import API_KEY, Lab
@@ -108,6 +109,9 @@ def lab(working_lab: Lab) -> Iterator[Lab]:
     working_lab.sandbox.heal()
 
 
+# A module's tests use either of these labs: shared tasks belong to one app at a time.
+
+
 @pytest.fixture(scope="module")
 def idle_lab(redis_url: str, browser_sandbox: SandboxServer) -> Iterator[Lab]:
     """An app without a worker: its jobs are where the tests put them."""
@@ -121,3 +125,16 @@ def site(lab: Lab) -> Iterator[Site]:
     """Pages and the jobs' URLs, on an ASGI server."""
     with Site(lab) as site:
         yield site
+
+
+@pytest.fixture
+def idle_site(idle_lab: Lab) -> Iterator[Site]:
+    """Pages of jobs that are where tests put them: see `jobs`."""
+    with Site(idle_lab) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def jobs(idle_lab: Lab) -> Jobs:
+    """Puts jobs where a test wants them."""
+    return Jobs(idle_lab)

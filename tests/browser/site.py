@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -15,7 +16,7 @@ import uvicorn
 from pydantic import SecretStr
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from tasks_bridge.web.answers import Answer, Request
+from tasks_bridge.web.answers import Answer, Request, encode
 from tasks_bridge.web.asgi import JobsApp
 from tasks_bridge.web.endpoints import Endpoints
 from tasks_bridge.web.links import status_token
@@ -73,6 +74,10 @@ class Site:
         """All that came in."""
         self.refused: dict[str, HTTPStatus] = {}
         """What is answered to requests whose path matches a regular expression, instead of the truth."""
+        self.chunks_passed: int | None = None
+        """How many chunks of a stream get through a proxy that holds back the others; None for all. ASGI only."""
+        self.documents: dict[str, dict[str, Any]] = {}
+        """Documents that no job of the library has, by their paths."""
         self._pages: dict[str, str] = {}
         self._server: _Uvicorn | _Werkzeug = _Uvicorn(self) if is_asgi else _Werkzeug(self)
 
@@ -131,6 +136,8 @@ class Site:
                 return Answer(status, {"Content-Type": "text/plain"}, status.phrase.encode())
         if path == "/site.css":
             return Answer(HTTPStatus.OK, {"Content-Type": "text/css"}, STYLE.encode())
+        if path in self.documents:
+            return Answer(HTTPStatus.OK, {"Content-Type": "application/json"}, encode(self.documents[path]))
         if (page := self._pages.get(path)) is not None:
             headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": self._policy()}
             return Answer(HTTPStatus.OK, headers, page.encode())
@@ -175,11 +182,22 @@ class _Uvicorn:
         headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
         answer = self._site.answer(scope["method"], scope["path"], headers)
         if answer is None:
-            await self._jobs({**scope, "root_path": PREFIX}, receive, send)
+            await self._jobs({**scope, "root_path": PREFIX}, receive, self._through_proxy(scope["path"], send))
             return
         encoded = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": int(answer.status), "headers": encoded})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _through_proxy(self, path: str, send: Any) -> Any:
+        if self._site.chunks_passed is None or not path.endswith("/events"):
+            return send
+        passed = itertools.count()
+
+        async def pass_some(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" or next(passed) < (self._site.chunks_passed or 0):
+                await send(message)
+
+        return pass_some
 
 
 class _Silent(WSGIRequestHandler):

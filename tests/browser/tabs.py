@@ -44,7 +44,15 @@ class Tabs:
         self._expected: list[re.Pattern[str]] = []
         self._seen: list[str] = []
 
-    def open(self, url: str | None = None, *, is_dark: bool = False, is_narrow: bool = False, **options: Any) -> Page:
+    def open(
+        self,
+        url: str | None = None,
+        *,
+        is_dark: bool = False,
+        is_narrow: bool = False,
+        has_clock: bool = False,
+        **options: Any,
+    ) -> Page:
         """
         A tab of somebody who has no cookies yet, at *url*.
 
@@ -52,6 +60,7 @@ class Tabs:
             url: Where to go.
             is_dark: Whether they prefer dark pages.
             is_narrow: Whether their screen is `NARROW`.
+            has_clock: Whether the test may put its clock forward (``page.clock``).
             options: As for Playwright's `Browser.new_context`, such as ``reduced_motion="reduce"``.
         """
         context = self._browser.new_context(
@@ -66,6 +75,8 @@ class Tabs:
         context.on("console", self._hear)
         context.on("weberror", self._fail)
         page = context.new_page()
+        if has_clock:
+            page.clock.install()
         if url is not None:
             page.goto(url)
         return page

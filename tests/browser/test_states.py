@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,39 +12,27 @@ from tasks_bridge import JobState
 from tests.browser.jobs import Jobs
 from tests.browser.site import Site
 from tests.browser.tabs import Tabs
-from tests.integration.lab import Lab
 
 GONE = "/bytespike/jobs/a-token-that-is-none"
-
-
-@pytest.fixture(scope="module")
-def jobs(idle_lab: Lab) -> Jobs:
-    return Jobs(idle_lab)
-
-
-@pytest.fixture(scope="module")
-def gallery(idle_lab: Lab) -> Iterator[Site]:
-    with Site(idle_lab) as site:
-        yield site
 
 
 @pytest.mark.parametrize("looks", ["light", "dark", "narrow", "still"])
 def test_jobs_under_way_are_clear_and_accessible(
     looks: str,
-    gallery: Site,
+    idle_site: Site,
     jobs: Jobs,
     tabs: Tabs,
     accessible: Callable[[Page], None],
     screenshot: Callable[[Page | Locator, str], Path],
 ) -> None:
     page = tabs.open(
-        gallery.page(
-            gallery.element(jobs.waiting(), may_cancel=True, label="Waiting"),
-            gallery.element(jobs.at(JobState.PENDING, since_s=5, estimated_s=200), label="Pending"),
-            gallery.element(jobs.running(), may_cancel=True, label="Running"),
-            gallery.element(jobs.running(58, 60), may_cancel=True, label="Almost"),
-            gallery.element(jobs.running(130, 60), may_cancel=True, label="Late"),
-            gallery.element(jobs.cancelling(), may_cancel=True, label="Being cancelled"),
+        idle_site.page(
+            idle_site.element(jobs.waiting(), may_cancel=True, label="Waiting"),
+            idle_site.element(jobs.at(JobState.PENDING, since_s=5, estimated_s=200), label="Pending"),
+            idle_site.element(jobs.running(), may_cancel=True, label="Running"),
+            idle_site.element(jobs.running(58, 60), may_cancel=True, label="Almost"),
+            idle_site.element(jobs.running(130, 60), may_cancel=True, label="Late"),
+            idle_site.element(jobs.cancelling(), may_cancel=True, label="Being cancelled"),
         ),
         is_dark=looks == "dark",
         is_narrow=looks == "narrow",
@@ -62,7 +50,7 @@ def test_jobs_under_way_are_clear_and_accessible(
 @pytest.mark.parametrize("looks", ["light", "dark", "narrow"])
 def test_jobs_that_are_over_are_clear_and_accessible(
     looks: str,
-    gallery: Site,
+    idle_site: Site,
     jobs: Jobs,
     tabs: Tabs,
     accessible: Callable[[Page], None],
@@ -72,13 +60,13 @@ def test_jobs_that_are_over_are_clear_and_accessible(
     lost = {"type": "image", "url": f"{jobs.lab.sandbox.url}/files/expired.png"}
     several = [*jobs.outputs("seedream-v4", count=2), lost]
     page = tabs.open(
-        gallery.page(
-            gallery.element(jobs.at(JobState.COMPLETED, output=jobs.outputs("seedream-v4")), label="One picture"),
-            gallery.element(jobs.at(JobState.COMPLETED, output=jobs.outputs("sora-2")), label="A video"),
-            gallery.element(jobs.at(JobState.COMPLETED, output=several), label="Several"),
-            gallery.element(jobs.at(JobState.FAILED, error_code="content_policy_violation"), label="Failed"),
-            gallery.element(jobs.at(JobState.CANCELLED), label="Cancelled"),
-            gallery.element(jobs.at(JobState.EXPIRED), label="Expired"),
+        idle_site.page(
+            idle_site.element(jobs.at(JobState.COMPLETED, output=jobs.outputs("seedream-v4")), label="One picture"),
+            idle_site.element(jobs.at(JobState.COMPLETED, output=jobs.outputs("sora-2")), label="A video"),
+            idle_site.element(jobs.at(JobState.COMPLETED, output=several), label="Several"),
+            idle_site.element(jobs.at(JobState.FAILED, error_code="content_policy_violation"), label="Failed"),
+            idle_site.element(jobs.at(JobState.CANCELLED), label="Cancelled"),
+            idle_site.element(jobs.at(JobState.EXPIRED), label="Expired"),
             f'<bytespike-job src="{GONE}" label="Gone"></bytespike-job>',
         ),
         is_dark=looks == "dark",
