@@ -44,6 +44,11 @@ class Reactor:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        # as `asyncio.run` does: what is only forgotten complains when it is collected
+        if tasks := asyncio.all_tasks(self._loop):
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(tasks))
         self._loop.close()
 
     def run(self, work: Coroutine[object, object, T], *, wait_s: float | None = None) -> T | None:
@@ -97,7 +102,7 @@ class Reactor:
         return await self._loop.run_in_executor(self._threads, call, *arguments)
 
     def stop(self) -> None:
-        """End the loop; what is in flight is dropped."""
+        """End the loop; what is in flight is cancelled."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -51,10 +51,17 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
 @media (forced-colors: active) { .bar { border: 1px solid }
   .fill, .bar::before { forced-color-adjust: none; background: Highlight !important } }`;
 
+  // a live region speaks, and an observer is called, whenever something is written
+  const write = (node, text) => node.textContent === text || (node.textContent = text);
+  const set = (node, name, value) => {
+    if (value === null) node.removeAttribute(name);
+    else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+  };
+
   const make = (tag, part, attributes = {}, ...children) => {
     const made = document.createElement(tag);
     made.className = part;
-    for (const [name, value] of Object.entries({ part, ...attributes })) made.setAttribute(name, value);
+    for (const [name, value] of Object.entries({ part, ...attributes })) set(made, name, value);
     made.append(...children);
     return made;
   };
@@ -68,9 +75,6 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
       root.append(Object.assign(make("style", ""), { textContent: CSS }));
     }
   };
-
-  // a live region speaks whenever it is written to
-  const write = (node, text) => node.textContent === text || (node.textContent = text);
 
   const streaming = new Set();
 
@@ -156,7 +160,7 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
       this.#note = "";
       this.#draw();
       try {
-        const answer = await fetch(new URL(job.cancel_url, this.#base), { method: "POST" });
+        const answer = await fetch(new URL(job.cancel_url, this.#base), { method: "POST", signal: AbortSignal.timeout(1000 * TIMEOUT_S) });
         if (!answer.ok) throw new Error(answer.status);
         await this.#ask();
       } catch {
@@ -329,7 +333,7 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
 
     #say(key, n) {
       const texts = [this.#texts, BytespikeJob.texts].find((texts) => Object.hasOwn(texts, key));
-      return texts?.[key].replace("{n}", n);
+      return texts && String(texts[key]).replace("{n}", n);
     }
 
     /** How far it is, in [0, 1): on from the latest document at the pace that its estimate asks for, and never back. */
@@ -360,21 +364,20 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
       const why = job?.error ? (this.#say(job.error.code) ?? job.error.message) : "";
       const happens = isTrouble ? "lost" : isCancelling ? "cancelling" : (job?.state.toLowerCase() ?? "");
 
-      all.lang = this.#say("lang");
-      all.setAttribute("aria-label", this.getAttribute("label") || this.#say("label"));
+      set(this, "state", job ? job.state : null);
+      set(all, "lang", this.#say("lang"));
+      set(all, "aria-label", this.getAttribute("label") || this.#say("label"));
       write(status, this.#isGone || isFailed ? "" : why || (this.#say(happens) ?? ""));
       write(error, this.#isGone ? this.#say("gone") : isFailed ? why : isOpen && this.#note ? this.#say(this.#note) : "");
-      this.toggleAttribute("state", job);
-      if (job) this.setAttribute("state", job.state);
 
       const isKnown = isOpen && Number.isFinite(job?.eta_s);
       const share = isKnown ? this.#share() : 0;
       write(eta, isKnown && !isTrouble && !isCancelling ? this.#eta(share) : "");
       fill.style.inlineSize = `${100 * share}%`;
       const percent = Math.min(Math.floor(100 * share), 99);
-      const told = { "aria-valuenow": percent, "aria-valuetext": [`${percent} %`, eta.textContent].filter(Boolean).join(", ") };
-      for (const [name, value] of Object.entries(told)) isKnown ? bar.setAttribute(name, value) : bar.removeAttribute(name);
-      bar.setAttribute("aria-label", this.#say("progress"));
+      set(bar, "aria-label", this.#say("progress"));
+      set(bar, "aria-valuenow", isKnown ? percent : null);
+      set(bar, "aria-valuetext", isKnown ? [`${percent} %`, eta.textContent].filter(Boolean).join(", ") : null);
 
       const hadFocus = this.shadowRoot.activeElement === cancel;
       bar.hidden = !isOpen;
@@ -382,15 +385,15 @@ a { color: var(--_accent); text-underline-offset: 0.2em; border-radius: 2px }
       cancel.hidden = !isOpen || !job?.cancel_url;
       if (hadFocus && cancel.hidden) all.focus();
       write(cancel, this.#say("cancel"));
-      cancel.setAttribute("aria-disabled", isCancelling);
+      set(cancel, "aria-disabled", isCancelling);
 
-      const made = isOpen ? [] : (job?.outputs ?? []);
-      if (!outputs.firstChild) outputs.append(...made.map((output, number) => this.#show(output, made.length > 1 ? ` ${number + 1}` : "")));
+      if (isOpen || outputs.firstChild) return;
+      const made = (job?.outputs ?? []).filter(({ url }) => /^https?:/i.test(url));
+      outputs.append(...made.map((output, index) => this.#show(output, made.length > 1 ? ` ${index + 1}` : "")));
     }
 
     #show({ url, type, width, height }, number) {
       const figure = make("figure", "output");
-      if (!/^https?:/i.test(url)) return figure;
       const kind = /^(image|video|audio)\b/.exec(type)?.[0];
       if (kind) {
         const media = make(kind === "image" ? "img" : kind, kind);

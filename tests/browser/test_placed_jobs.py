@@ -43,7 +43,12 @@ def test_a_stream_that_dies_without_a_word_is_noticed(idle_site: Site, jobs: Job
     page.clock.run_for(50_000)
 
     expect(page.get_by_role("status")).to_have_text("Generating")
-    eventually(lambda: page.clock.run_for(1000) or len(idle_site.asked_for(EVENTS)) >= 2, "it to try another stream")
+
+    def tries_again() -> bool:
+        page.clock.run_for(1000)
+        return len(idle_site.asked_for(EVENTS)) >= 2
+
+    eventually(tries_again, "it to try another stream")
 
 
 def test_the_time_left_is_told_in_steps_that_only_go_down(idle_site: Site, jobs: Jobs, tabs: Tabs) -> None:
@@ -51,7 +56,7 @@ def test_the_time_left_is_told_in_steps_that_only_go_down(idle_site: Site, jobs:
     told = page.get_by_text(re.compile("left$|done$"))
     expect(told).to_have_text("about 5 min left")
 
-    seen = []
+    seen: list[str] = []
     for _ in range(
         60
     ):  # of five minutes: much faster than the server's clock, whose documents say that nothing changes

@@ -95,3 +95,24 @@ def test_draining_waits_for_everything_admitted(reactor: Reactor) -> None:
     threading.Timer(0.05, last.come).start()
     reactor.drain(ENOUGH_S)
     assert done.is_set()
+
+
+def test_what_is_in_flight_when_it_stops_is_cancelled_and_not_forgotten() -> None:
+    reactor, ends = Reactor(), []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async def nothing() -> None:
+        pass
+
+    reactor.start(work())
+    reactor.run(nothing())
+
+    reactor.stop()
+
+    assert ends == ["cancelled"]
