@@ -51,20 +51,34 @@ def test_a_stream_that_dies_without_a_word_is_noticed(idle_site: Site, jobs: Job
     eventually(tries_again, "it to try another stream")
 
 
-def test_the_time_left_is_told_in_steps_that_only_go_down(idle_site: Site, jobs: Jobs, tabs: Tabs) -> None:
-    page = tabs.open(idle_site.page_of(jobs.running(0, 300)), has_clock=True)
-    told = page.get_by_text(re.compile("left$|done$"))
+def test_between_documents_the_bar_goes_on_and_the_time_left_is_told_in_steps(idle_site: Site, tabs: Tabs) -> None:
+    idle_site.documents["/a-job"] = {
+        "id": "a-job",
+        "state": "RUNNING",
+        "is_over": False,
+        "is_cancelling": False,
+        "progress": 0.3,
+        "eta_s": 300,
+        "is_late": False,
+        "outputs": [],
+        "error": None,
+        "poll_s": 1_000_000,
+    }
+    page = tabs.open(idle_site.page('<bytespike-job src="/a-job"></bytespike-job>'), has_clock=True)
+    told, bar = page.get_by_text(re.compile("left$|done$")), page.get_by_role("progressbar")
     expect(told).to_have_text("about 5 min left")
+    expect(bar).to_have_attribute("aria-valuenow", "30")
+    page.clock.pause_at(page.evaluate("Date.now() / 1000") + 1)
 
-    seen: list[str] = []
-    for _ in range(
-        60
-    ):  # of five minutes: much faster than the server's clock, whose documents say that nothing changes
-        page.clock.run_for(5000)
-        if (text := told.inner_text()) not in seen[-1:]:
-            seen.append(text)
-    assert seen[:6] == [
-        *(f"about {n} min left" for n in (5, 4, 3, 2)),
-        *(f"about {n} s left" for n in (90, 80)),
-    ]
-    expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuetext", re.compile(r"^\d+ %, "))
+    texts, shares = ["about 5 min left"], [30]
+    for _ in range(160):
+        page.clock.run_for(2000)
+        texts.append(told.inner_text())
+        shares.append(int(bar.get_attribute("aria-valuenow") or 0))
+    steps = [f"about {n} min left" for n in (5, 4, 3, 2)]
+    steps += [f"about {n} s left" for n in (90, 80, 70, 60, 50, 40, 30, 20, 15, 10)]
+    assert list(dict.fromkeys(texts)) == [*steps, "almost done"]
+    assert texts == sorted(texts, key=[*steps, "almost done"].index), "expected it never to be more than before"
+    assert shares == sorted(shares)
+    assert 60 <= shares[75] <= 62, "expected half of the way to 90 in half of the time"
+    assert shares[-1] == 90, "expected it to wait there"
