@@ -144,7 +144,7 @@ class Ear(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """The hook of logging."""
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and record.name not in _OF_TASKS and error not in self._errors:
+        if error is not None and not _is_known(record) and error not in self._errors:
             error.add_note(f"logged: {record.getMessage()}")
             self._errors.append(error)
 
@@ -159,8 +159,9 @@ class Ear(logging.Handler):
             logging.getLogger(name).removeHandler(self)
 
 
-_OF_TASKS: Final = frozenset({"celery.app.trace"})
-"""What tasks raise is known without the log."""
+def _is_known(record: logging.LogRecord) -> bool:
+    """Whether it tells of what a task raised, which is known without the log: by itself, or as a part of a chord."""
+    return record.name == "celery.app.trace" or str(record.msg).startswith("Chord ")
 
 
 def _read(message: Message, now: float, app: Any) -> Letter:

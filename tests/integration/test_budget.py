@@ -5,6 +5,7 @@ books that are the sandbox's.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import uuid
@@ -35,6 +36,8 @@ from tasks_bridge.record import RECORD_VERSION, JobRecord
 from tasks_bridge.sandbox import SandboxServer
 from tasks_bridge.settings import Settings
 from tasks_bridge.store import Purpose, RedisStore
+from tasks_bridge.store.memory import MemoryStore
+from tasks_bridge.testing.books import Ledger, MemoryBudget
 from tests.integration.lab import API_KEY, CALLS, END_S, MODEL, RUNS, Lab, apologise, calls, eventually, publish
 
 PERIOD_S = 100.0
@@ -44,11 +47,18 @@ LIMIT = 10.0
 class Books:
     """One worker's view of the books of a namespace, and jobs to book."""
 
+    store: Any
+    budget: Budget
+
     def __init__(self, url: str, namespace: str, **changes: Any) -> None:
-        self.now = 1_000_050.0
+        self._begin(changes)
         self.store = RedisStore(redis.Redis.from_url(url), namespace=namespace)
+        self.budget = Budget(self.store, self.settings, clock=lambda: self.now)
+
+    def _begin(self, changes: dict[str, Any]) -> None:
+        self.now = 1_000_050.0
         values = {"spend_limit": LIMIT, "spend_period_s": PERIOD_S, "result_ttl_s": 60.0, **changes}
-        self.budget = Budget(self.store, Settings(**values), clock=lambda: self.now)
+        self.settings = Settings(**values)
         self.records: dict[str, JobRecord] = {}
 
     def job(self, job_id: str, **fields: Any) -> str:
@@ -78,16 +88,33 @@ class Books:
         books = self.budget.books(label)
         return books.used, books.reserved
 
-    def everything(self) -> dict[bytes, Any]:
+    def everything(self) -> dict[Any, Any]:
         """What is in Redis of the guard."""
         client, keys = self.store.client, self.store.key("spend", "*")
         return {key: client.hgetall(key) for key in client.scan_iter(keys.replace("{", r"\{"))}
 
 
-@pytest.fixture
-def books(each_redis_url: str, namespace: str) -> Callable[..., Books]:
+class BooksInMemory(Books):
+    """The same of the twin that tests of users have."""
+
+    def __init__(self, store: MemoryStore, ledger: Ledger, **changes: Any) -> None:
+        self._begin(changes)
+        self.store, self._ledger = store, ledger
+        self.budget = MemoryBudget(store, self.settings, clock=lambda: self.now, ledger=ledger)
+
+    def everything(self) -> dict[Any, Any]:
+        return copy.deepcopy(self._ledger.entries)
+
+
+@pytest.fixture(params=["packaged", "installed", "memory"])
+def books(request: pytest.FixtureRequest, namespace: str) -> Callable[..., Books]:
     """Makes the view of one worker; all of them see the same books."""
-    return lambda **changes: Books(each_redis_url, namespace, **changes)
+    if request.param == "memory":
+        store, ledger = MemoryStore(), Ledger()
+        return lambda **changes: BooksInMemory(store, ledger, **changes)
+    name = {"packaged": "redis_url", "installed": "installed_redis_url"}[request.param]
+    url = str(request.getfixturevalue(name))
+    return lambda **changes: Books(url, namespace, **changes)
 
 
 def refused(answer: object) -> SpendLimitReached:
@@ -472,8 +499,8 @@ def test_another_length_of_period_begins_new_books_and_settles_the_old(books):
     assert one.read() == (3, 0)
 
 
-def test_books_are_kept_while_something_is_reserved_and_a_while_longer(books):
-    one = books(result_ttl_s=60.0)
+def test_books_are_kept_while_something_is_reserved_and_a_while_longer(each_redis_url, namespace):
+    one = Books(each_redis_url, namespace, result_ttl_s=60.0)
     client = one.store.client
     book, entry = one.store.key("spend", "100:10000"), one.store.key("spend", "job:job")
     one.reserve("job", max_credits=4)

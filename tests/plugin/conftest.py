@@ -33,10 +33,17 @@ def of_page() -> dict[str, str]:
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    """Write files, by their path, and run their tests; every warning is an error."""
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+    """
+    Write files, by their path, and run their tests; every warning is an error.
 
-    def run(files: dict[str, str], *options: str) -> pytest.RunResult:
+    Other plugins that are installed here cost two seconds: they are left out, unless all are to be as *installed*.
+    """
+
+    def run(files: dict[str, str], *options: str, installed: bool = False) -> pytest.RunResult:
+        if not installed:
+            monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            options = ("-p", "tasks_bridge.testing.plugin", *options)
         for path, text in files.items():
             file = pytester.path / path
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,7 @@ def create_app():
 def test_whoever_copies_the_first_minute_has_tests_that_pass(project: Project) -> None:
     files = {path: text for path, text in of_page().items() if path in ("shop.py", "test_shop.py")}
 
-    ran = project({**files, "conftest.py": NO_SLEEP})
+    ran = project({**files, "conftest.py": NO_SLEEP}, installed=True)
 
     ran.assert_outcomes(passed=3)
 
@@ -131,7 +131,7 @@ def test_every_recipe_passes_without_a_moment_of_sleep(project: Project) -> None
 def test_the_tests_of_a_django_project_pass(project: Project) -> None:
     files = {path: text for path, text in of_page().items() if path.startswith("renders/")}
 
-    ran = project({**DJANGO, **files, "conftest.py": NO_SLEEP})
+    ran = project({**DJANGO, **files, "conftest.py": NO_SLEEP}, "-p", "pytest_django.plugin")
 
     ran.assert_outcomes(
         passed=number_of_tests(files["renders/tests.py"]) + number_of_tests(files["renders/test_case.py"])
