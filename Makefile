@@ -14,7 +14,7 @@ READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo test lint types mutants bench bench-peers bench-cadence soak constraints build clean broken
+.PHONY: help demo example-django example-flask test lint types mutants bench bench-peers bench-cadence soak constraints build clean broken
 
 help: ## print this list
 	@echo "make TARGET, with TARGET one of:"
@@ -22,6 +22,12 @@ help: ## print this list
 
 demo: $(READY) ## see the whole thing run: server, sandbox, two workers, one of them killed
 	@$(BIN)/python -m tasks_bridge.cli demo $(ARGS)
+
+example-django: $(READY) ## run an example on Django, a poster shop, with all that it needs
+	@$(BIN)/python -m examples.django_shop $(ARGS)
+
+example-flask: $(READY) ## run an example on Flask, a storyboard studio, with all that it needs
+	@$(BIN)/python -m examples.flask_studio $(ARGS)
 
 test: $(READY) ## run all tests; what this machine lacks is skipped with its reason
 	@$(BIN)/python -m pytest $(ARGS)

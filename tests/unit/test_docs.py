@@ -31,7 +31,8 @@ from tasks_bridge.steps import Action, View
 from tests.faults import crash
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+EXAMPLES = [*ROOT.glob("examples/*.md"), *ROOT.glob("examples/*/*.md")]
+PAGES = sorted([*ROOT.glob("*.md"), *EXAMPLES, *(ROOT / "docs").rglob("*.md")])
 
 KNOWN_HOSTS = {
     "llm.bytespike.ai",

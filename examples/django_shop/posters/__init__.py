@@ -1,0 +1,1 @@
+"""Posters, made to order."""

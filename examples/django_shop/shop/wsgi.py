@@ -1,0 +1,9 @@
+"""What a WSGI server serves, ``manage.py runserver`` among them. Pages poll there."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+
+application = get_wsgi_application()
