@@ -56,7 +56,7 @@ def test_shots_are_shown_live_and_the_contact_sheet_follows_the_last(
     page.get_by_role("link", name="The night ferry").click()
     page.get_by_role("button", name="Shoot it").click()
     expect(page.get_by_role("heading", name="The night ferry")).to_be_visible()
-    asked.clear()
+    pages = asked.count("document")
     shots = shots_of(page)
     assert len(shots) == 3
     expect(shots[0].get_by_role("progressbar")).to_have_attribute("aria-valuenow", re.compile(r"[1-9]"))
@@ -67,7 +67,7 @@ def test_shots_are_shown_live_and_the_contact_sheet_follows_the_last(
         expect(shot.get_by_role("img")).to_be_visible(timeout=LONG_MS)
     expect(sheet(page).get_by_role("img", name="Contact sheet of The night ferry")).to_be_visible()
     assert "eventsource" in asked, "expected live events"
-    assert "document" not in asked, "expected no page to be loaded again"
+    assert asked.count("document") == pages, "expected no page to be loaded again"
 
     page.reload()
     assert not page.locator("bytespike-job").count(), "expected the studio's own files"
