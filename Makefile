@@ -14,7 +14,8 @@ READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo example-django example-flask test lint types mutants bench bench-peers bench-cadence soak constraints build clean broken
+.PHONY: help demo example-django example-flask test screenshots lint types mutants bench bench-peers bench-cadence soak constraints \
+	build clean broken
 
 help: ## print this list
 	@echo "make TARGET, with TARGET one of:"
@@ -31,6 +32,10 @@ example-flask: $(READY) ## run an example on Flask, a storyboard studio, with al
 
 test: $(READY) ## run all tests; what this machine lacks is skipped with its reason
 	@$(BIN)/python -m pytest $(ARGS)
+
+screenshots: $(READY) ## bring the pictures of the pages in docs/img up to date, with Chromium and the font Inter
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
+	@for picture in docs/img/*.png; do cp ".cache/screenshots/$${picture##*/}" "$$picture" || exit; done
 
 lint: $(READY) ## style, format and the direction of imports
 	@$(BIN)/python -m ruff check .

@@ -44,7 +44,7 @@ def test_jobs_under_way_are_clear_and_accessible(
     expect(page.get_by_role("group", name="Late").get_by_text("taking longer than usual")).to_be_visible()
     expect(page.get_by_role("group", name="Being cancelled").get_by_role("status")).to_have_text("Cancelling …")
     accessible(page)
-    screenshot(page, f"under-way-{looks}")
+    screenshot(page.locator("main"), f"under-way-{looks}")
 
 
 @pytest.mark.parametrize("looks", ["light", "dark", "narrow"])
@@ -78,3 +78,4 @@ def test_jobs_that_are_over_are_clear_and_accessible(
     expect(page.get_by_text("Its address may have expired.")).to_be_visible()
     accessible(page)
     screenshot(page.locator("main"), f"over-{looks}")
+    screenshot(page.get_by_role("group", name="A video"), f"video-{looks}")
