@@ -34,6 +34,12 @@ if TYPE_CHECKING:
         JobNotFinished,
         JobNotFound,
         NotFound,
+        OutputError,
+        OutputGone,
+        OutputNotStored,
+        OutputRejected,
+        OutputTooLarge,
+        OutputUnreachable,
         PermissionDenied,
         RateLimited,
         ServerError,
@@ -44,8 +50,9 @@ if TYPE_CHECKING:
     )
     from tasks_bridge.install import install
     from tasks_bridge.jobs import Job, spending, spending_by_label, statuses
-    from tasks_bridge.models import RemoteStatus, RemoteTask
+    from tasks_bridge.models import RemoteStatus, RemoteTask, SavedOutput
     from tasks_bridge.once import once
+    from tasks_bridge.outputs.task import save_output
     from tasks_bridge.record import JobState
     from tasks_bridge.settings import Settings
     from tasks_bridge.tasks import generate, poll
@@ -78,10 +85,17 @@ __all__ = [
     "JobNotFound",
     "JobState",
     "NotFound",
+    "OutputError",
+    "OutputGone",
+    "OutputNotStored",
+    "OutputRejected",
+    "OutputTooLarge",
+    "OutputUnreachable",
     "PermissionDenied",
     "RateLimited",
     "RemoteStatus",
     "RemoteTask",
+    "SavedOutput",
     "ServerError",
     "Settings",
     "SettingsError",
@@ -93,6 +107,7 @@ __all__ = [
     "install",
     "once",
     "poll",
+    "save_output",
     "spending",
     "spending_by_label",
     "statuses",
@@ -106,8 +121,9 @@ _HOMES = {
         "client": ("AsyncClient", "Client"),
         "install": ("install",),
         "jobs": ("Job", "spending", "spending_by_label", "statuses"),
-        "models": ("RemoteStatus", "RemoteTask"),
+        "models": ("RemoteStatus", "RemoteTask", "SavedOutput"),
         "once": ("once",),
+        "outputs.task": ("save_output",),
         "record": ("JobState",),
         "settings": ("Settings",),
         "tasks": ("generate", "poll"),

@@ -1,4 +1,8 @@
-"""What `once` keeps of callbacks: which delivery is being worked on, and what those that are done returned."""
+"""
+What `once` keeps of callbacks: which delivery is being worked on, and what those that are done returned.
+
+`save_output` keeps there what it has saved.
+"""
 
 from __future__ import annotations
 

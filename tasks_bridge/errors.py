@@ -22,6 +22,12 @@ BridgeError
 │       ├── InsufficientBalance    no credit left
 │       ├── RateLimited            too much, for now
 │       └── ServerError            the gateway or the provider failed, for now
+├── OutputError               an output of a job was not saved
+│   ├── OutputGone            its URL is served no more, and there is no other
+│   ├── OutputTooLarge        it has more bytes than allowed
+│   ├── OutputRejected        it is not what it should be, or not where we fetch from
+│   ├── OutputUnreachable     its server does not give it, for now
+│   └── OutputNotStored       the destination does not take it, for now
 └── JobError                  how a job ended, or why it cannot be read
     ├── JobFailed
     ├── JobCancelled
@@ -64,6 +70,12 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "NotFound",
+    "OutputError",
+    "OutputGone",
+    "OutputNotStored",
+    "OutputRejected",
+    "OutputTooLarge",
+    "OutputUnreachable",
     "PermissionDenied",
     "RateLimited",
     "ServerError",
@@ -279,6 +291,96 @@ class ServerError(ApiStatusError):
     """
 
     remedy = "Send the same request again later."
+
+
+class OutputError(BridgeError):
+    """
+    An output of a job was not saved. The job itself has completed.
+
+    Attributes:
+        job_id: The job's id.
+        index: Which output, from 0. None: any of them.
+        reason: What is wrong, without a full stop; never with the URL, whose holder needs no key.
+    """
+
+    remedy = "Once that is mended, call save_output with the job's id."
+
+    def __init__(self, job_id: str, index: int | None = None, reason: str = "", *details: Any) -> None:
+        super().__init__(job_id, index, reason, *details)
+        self.job_id = job_id
+        self.index = index
+        self.reason = reason
+
+    def __str__(self) -> str:
+        which = "Outputs" if self.index is None else f"Output {self.index}"
+        verb = "were" if self.index is None else "was"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{which} of job {self.job_id} {verb} not saved{why}. {self.remedy}"
+
+
+class OutputGone(OutputError):
+    """
+    The URL is served no more, and ByteSpike, asked once, told none that is.
+
+    Attributes:
+        status_code: What the file's server answered. None if ByteSpike tells of no output at all.
+    """
+
+    remedy = "Outputs are said to be kept for 24 hours: save them sooner."
+
+    def __init__(self, job_id: str, index: int | None = None, status_code: int | None = None) -> None:
+        gone = "ByteSpike tells of none" if status_code is None else f"it is no longer to be had (HTTP {status_code})"
+        super().__init__(job_id, index, gone)
+        self.args = (job_id, index, status_code)
+        self.status_code = status_code
+
+
+class OutputTooLarge(OutputError):
+    """
+    It has more bytes than allowed; nothing of it is kept.
+
+    Attributes:
+        limit: The most that was allowed, in bytes.
+        size: How many it has. None if its server did not tell: more than *limit* came.
+    """
+
+    remedy = "Raise max_bytes, then call save_output with the job's id."
+
+    def __init__(self, job_id: str, index: int | None = None, limit: int = 0, size: int | None = None) -> None:
+        has = "more" if size is None else f"{size}"
+        super().__init__(job_id, index, f"{limit} bytes are allowed, and it has {has}")
+        self.args = (job_id, index, limit, size)
+        self.limit = limit
+        self.size = size
+
+
+class OutputRejected(OutputError):
+    """
+    It is not what it should be, or at an address that is not fetched from; nothing of it is kept.
+    """
+
+    remedy = "Look at it; if it is all right, allow it by content_types and call save_output with the job's id."
+
+
+class OutputUnreachable(OutputError):
+    """
+    Its server does not give it for now. It is tried again; as an end it means: not after all attempts.
+
+    Attributes:
+        retry_after_s: How many seconds the server asks to wait. None if it said nothing.
+    """
+
+    def __init__(
+        self, job_id: str, index: int | None = None, reason: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(job_id, index, reason, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class OutputNotStored(OutputError):
+    """
+    The destination does not take it for now. It is tried again; as an end it means: not after all attempts.
+    """
 
 
 class JobError(BridgeError):

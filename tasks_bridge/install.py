@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from celery import _state
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
 
-import tasks_bridge.tasks  # noqa: F401 - makes `generate` and `poll` tasks of every app
+import tasks_bridge.outputs.task
+import tasks_bridge.tasks  # noqa: F401 - makes `generate`, `poll` and `save_output` tasks of every app
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import DiscreetStats, RevokeCommand, revoke_durably

@@ -10,9 +10,9 @@ import math
 from enum import StrEnum, nonmember
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-__all__ = ["RemoteStatus", "RemoteTask"]
+__all__ = ["RemoteStatus", "RemoteTask", "SavedOutput"]
 
 
 class RemoteStatus(StrEnum):
@@ -90,6 +90,26 @@ _Text = Annotated[str | None, BeforeValidator(_text)]
 _Output = Annotated[list[dict[str, Any]] | None, BeforeValidator(_output)]
 
 
+class SavedOutput(BaseModel):
+    """
+    Where an output has been saved, and what it is.
+
+    Attributes:
+        path: How to find it there: an absolute path; a URL, such as ``s3://bucket/renders/fox.mp4``; in a storage of
+            Django's, the name that a `FileField` keeps.
+        bytes: Its size.
+        sha256: Its SHA-256, in hexadecimal digits.
+        content_type: What it is, by its content, such as ``"video/mp4"``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    path: str
+    bytes: int
+    sha256: str
+    content_type: str
+
+
 class RemoteTask(BaseModel):
     """
     The task object of the API: what ByteSpike last said about one remote job.
@@ -145,12 +165,28 @@ class RemoteTask(BaseModel):
         """
         return [url for element in self.output or () if isinstance(url := element.get("url"), str) and url]
 
+    @property
+    def saved(self) -> list[SavedOutput]:
+        """
+        Where `save_output` has put the outputs, in order; empty before it has.
+        """
+        return [saved for element in self.output or () if (saved := _saved(element)) is not None]
+
     def to_json(self) -> dict[str, Any]:
         """
         Return the task as JSON: what Celery callbacks receive. Fields of ours that are None are left out.
         """
         known = {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
         return known | (self.__pydantic_extra__ or {})
+
+
+def _saved(element: dict[str, Any]) -> SavedOutput | None:
+    if "saved" not in element:
+        return None
+    try:
+        return SavedOutput.model_validate(element["saved"])
+    except ValidationError:  # a member of ByteSpike's own that happens to be called so
+        return None
 
 
 _FIELDS = tuple(RemoteTask.model_fields)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from celery import bootsteps
@@ -12,6 +15,27 @@ from tasks_bridge.events import GENERATE, POLL, RECORD, TELL
 _LOGGERS: Final = ("celery.worker.strategy", "celery.app.trace", "httpx")
 _CHATTER: Final = (POLL, RECORD, TELL)
 _ROUTE: Final = "/v1/tasks/"
+
+
+_hushed = threading.local()
+
+
+@contextmanager
+def hushed_httpx() -> Iterator[None]:
+    """Keep `httpx`'s line per request of this thread out of the log: who has the URL of an output has the output."""
+    logger = logging.getLogger("httpx")
+    if not any(isinstance(known, _Hushed) for known in logger.filters):
+        logger.addFilter(_Hushed())
+    _hushed.is_on = True
+    try:
+        yield
+    finally:
+        _hushed.is_on = False
+
+
+class _Hushed(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or not getattr(_hushed, "is_on", False)
 
 
 class QuietPolling(bootsteps.Step):

@@ -20,6 +20,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
 from tasks_bridge.errors import SettingsError
+from tasks_bridge.media import is_media_type
+from tasks_bridge.naming import parse_target
 from tasks_bridge.tokens import MIN_SECRET_CHARS
 
 if TYPE_CHECKING:
@@ -156,6 +158,25 @@ class Settings(BaseSettings):
     on_insufficient_balance: Literal["fail", "wait"] = "fail"
     """What a 402 does to a job: end it, or let it wait for a top-up until its deadline."""
 
+    # -- outputs ------------------------------------------------------------------------------------------------------
+
+    save_to: str | None = None
+    """Where `save_output` puts outputs if its call doesn't say: a folder, a URL; see `naming`."""
+    save_max_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    """Most bytes of one output."""
+    save_content_types: list[str] = ["image/*", "video/*", "audio/*"]
+    """What outputs may be, as JSON."""
+    save_timeout_s: Seconds = 900.0
+    """For one try to fetch one output; what has come by then is kept for the next."""
+    save_silence_s: Seconds = 30.0
+    """How long an output's server may send nothing."""
+    save_attempts: int = Field(default=20, ge=1)
+    """Tries to save a job's outputs, while a server or the destination can't be reached: nearly two hours."""
+    save_retry_max_s: Seconds = 600.0
+    """Longest wait between two of them; the first is `retry_min_s`, and each is twice the one before."""
+    save_folder: str | None = None
+    """Where what is on its way to another place than a folder is kept meanwhile; default: among the temporary files."""
+
     # -- spending -----------------------------------------------------------------------------------------------------
 
     spend_limit: Credits | None = None
@@ -215,6 +236,29 @@ class Settings(BaseSettings):
             raise ValueError(UNREADABLE)
         return value
 
+    @field_validator("save_to")
+    @classmethod
+    def _check_save_to(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_target(value)  # its error is a ValueError
+        return value
+
+    @field_validator("save_content_types")
+    @classmethod
+    def _check_content_types(cls, value: list[str]) -> list[str]:
+        if not value or not all(map(is_media_type, value)):
+            msg = 'must be a JSON list of media types, such as ["video/*", "image/png"]'
+            raise ValueError(msg)
+        return value
+
+    @field_validator("save_folder")
+    @classmethod
+    def _check_save_folder(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("/"):
+            msg = "must be an absolute path"
+            raise ValueError(msg)
+        return value
+
     @field_validator("api_keys")
     @classmethod
     def _check_aliases(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -238,6 +282,7 @@ class Settings(BaseSettings):
         for low, high in (
             ("poll_min_s", "poll_max_s"),
             ("retry_min_s", "retry_max_s"),
+            ("retry_min_s", "save_retry_max_s"),
             ("tick_s", "lease_s"),
         ):
             if getattr(self, low) > getattr(self, high):

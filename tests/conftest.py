@@ -14,9 +14,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from tasks_bridge.embedded import EmbeddedRedis, packaged_server
 from tests.rabbitmq import RabbitMQ, find_rabbitmq
+
+# How long one example takes says more of what else the machine is doing than of the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 _OUR_SETTINGS = ("BYTESPIKE_", "TASKS_BRIDGE_", "CELERY_", "REDIS_URL")
 

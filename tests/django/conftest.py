@@ -50,6 +50,7 @@ def environment(
     """What the project's settings are read from."""
     return {
         "TESTS_DATABASE": str(tmp_path_factory.mktemp("django") / "db.sqlite3"),
+        "TESTS_MEDIA": str(tmp_path_factory.mktemp("media")),
         "TESTS_REDIS": redis_url,
         "TESTS_SANDBOX": django_sandbox.url,
         "TESTS_API_KEY": API_KEY,

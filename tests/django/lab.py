@@ -12,7 +12,7 @@ from tasks_bridge.contrib.django.transitions import RowHooks, job_models, record
 from tasks_bridge.events import Change
 from tasks_bridge.record import JobRecord, RecordedError
 from tests.django.shop.models import MODEL, Clip, Fault, LargeClip, Note, Render
-from tests.django.shop.tasks import publish
+from tests.django.shop.tasks import keep, publish
 from tests.smoke.processes import LocalProcess, eventually
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "ended",
     "fails",
     "job_models",
+    "keep",
     "notes",
     "publish",
     "record_change",

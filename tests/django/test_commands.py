@@ -246,6 +246,8 @@ CALLBACKS: dict[str, Any] = {"secret_key": SecretStr("s" * 32), "base_url": "htt
         ({**CALLBACKS, "callback_base_url": "https://shop.example.com/bytespike"}, {}, ["E004"]),
         ({**CALLBACKS, "callback_base_url": "http://127.0.0.1:8000/shop/bytespike/callback"}, {}, ["W007"]),
         ({"redis_url": SecretStr("redis://127.0.0.1:1/0")}, {}, ["W008"]),
+        ({"save_to": "django://nowhere/{id}"}, {}, ["E006"]),
+        ({"save_to": "django://memory/{id}"}, {}, []),
     ],
 )
 def test_each_check_speaks_up_for_its_own_mistake(

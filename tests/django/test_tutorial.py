@@ -37,7 +37,7 @@ call_command("check", fail_level="WARNING")
 call_command("makemigrations", "renders", verbosity=0)
 call_command("migrate", verbosity=0)
 
-import renders.receivers
+import renders.tasks
 from django.test import Client
 from renders.models import Render
 from tasks_bridge import JobState

@@ -4,6 +4,7 @@ The worker's end of `smoke_app`, with what a test wants to be different about it
 ``FAULTS_PATIENCE_S``: how long it waits for a Redis that hangs. ``FAULTS_CLOCK_S``: what this machine's clock is
 wrong by; ``FAULTS_CLOCK_JUMP_S``: by how much it jumps, back and forth. ``FAULTS_RECORD_VERSION``: the version that
 this worker writes and knows. ``FAULTS_CRASHES``: a test may have it die at a step of a job, see `crash`.
+``FAULTS_VISIBILITY_S``: after how long the messages of a killed worker are another's.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ if "FAULTS_PATIENCE_S" in os.environ:
     patience.OF_WORKERS_S = float(os.environ["FAULTS_PATIENCE_S"])  # type: ignore[misc]
 
 app = make_app()
+
+if "FAULTS_VISIBILITY_S" in os.environ:
+    visibility_s = float(os.environ["FAULTS_VISIBILITY_S"])
+    app.conf.broker_transport_options = {"visibility_timeout": visibility_s, "unacked_restore_throttle": 1}
 
 if "FAULTS_RECORD_VERSION" in os.environ:
     version = int(os.environ["FAULTS_RECORD_VERSION"])

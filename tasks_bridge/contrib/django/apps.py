@@ -29,7 +29,7 @@ class TasksBridgeConfig(AppConfig):
     def ready(self) -> None:
         """Django's hook, once all models are known."""
         # these need the registry of apps to be complete
-        from tasks_bridge.contrib.django import checks, conf, tasks  # noqa: F401, PLC0415
+        from tasks_bridge.contrib.django import checks, conf, storage, tasks  # noqa: F401, PLC0415
         from tasks_bridge.contrib.django.transitions import RowHooks  # noqa: PLC0415
 
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
 from django.core import checks
+from django.core.files.storage import storages
 from django.urls import NoReverseMatch, reverse
 
 from tasks_bridge.bridge import Bridge, bridge_of
@@ -18,6 +19,8 @@ from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_re
 from tasks_bridge.contrib.django import conf
 from tasks_bridge.contrib.django.apps import LABEL
 from tasks_bridge.errors import SettingsError
+from tasks_bridge.naming import parse_target
+from tasks_bridge.outputs.registry import DJANGO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +50,7 @@ def findings(bridge: Bridge) -> Iterator[Finding]:
         )
     yield from check_celery(bridge)
     yield from check_callbacks(bridge, _callback_path(), _INCLUDE)
+    yield from _check_storage(bridge)
     yield from check_redis(bridge)
 
 
@@ -67,3 +71,14 @@ def _callback_path() -> str | None:
         return str(reverse("tasks_bridge:callback", args=["token"])).removesuffix("/token")
     except NoReverseMatch:
         return None
+
+
+def _check_storage(bridge: Bridge) -> Iterator[Finding]:
+    place = bridge.settings.save_to
+    target = parse_target(place) if place is not None else None
+    if target is not None and target.scheme == DJANGO and target.root not in storages.backends:
+        yield Finding(
+            "E006",
+            f"Outputs are to be saved to {place}, and STORAGES has no {target.root!r}",
+            f'{conf.NAME} = {{"SAVE_TO": "{DJANGO}://<alias>/…"}}, with one of its aliases.',
+        )

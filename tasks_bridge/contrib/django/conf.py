@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ from celery import current_app
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
+from tasks_bridge.contrib.django.storage import DEFAULT_TARGET
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.settings import Settings
 from tasks_bridge.web import config
@@ -39,10 +41,14 @@ def library_settings() -> Settings:
     """
     The library's settings: from the dict, and what that leaves out from the environment.
 
+    Outputs are saved in the default storage, unless another place is set.
+
     Raises:
         SettingsError: A value is wrong, or a name unknown.
     """
     values = {name: value for name, value in given().items() if name != CELERY_APP}
+    if "SAVE_TO" not in values and not os.environ.get("TASKS_BRIDGE_SAVE_TO"):
+        values["SAVE_TO"] = DEFAULT_TARGET
     keys = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
     return config.library_settings(values, _WHERE, keys)
 

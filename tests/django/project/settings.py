@@ -49,6 +49,12 @@ DATABASES = {
     }
 }
 STATIC_URL = "static/"
+MEDIA_ROOT = os.environ["TESTS_MEDIA"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "memory": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
 LOGGING_CONFIG = None
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

@@ -15,6 +15,7 @@ class Render(RemoteJobModel):
     script = models.JSONField(default=dict)
     """How its remote task goes."""
     label = models.CharField(max_length=40, blank=True)
+    picture = models.FileField(blank=True)
 
     def __str__(self) -> str:
         return self.prompt
