@@ -41,7 +41,7 @@ BACKLOG_SUBMITS: Final = 50
 """The same for `generate` messages, each of which is for one job: what is published between two turns."""
 
 TURNS_PER_TICK: Final = 5
-"""Turns that find something due come no closer than that: what comes due in between shares messages."""
+"""Turns that find something due begin no closer than that: what comes due in between shares messages."""
 
 JITTER: Final = 0.05
 """Most that is added to each wait, in ticks."""
@@ -178,6 +178,7 @@ class AlarmThread(threading.Thread):
     def _wake(self) -> float:
         """Publish messages for what is due; returns the seconds until it pays to look again."""
         bridge, settings = self._bridge, self._bridge.settings
+        begun = time.monotonic()
         # the broker first: claiming what can't be published would only delay it
         limit = self._room(settings.queue, BACKLOG_MESSAGES) * settings.poll_batch
         next_due_s = bridge.store.next_due_s()
@@ -185,7 +186,9 @@ class AlarmThread(threading.Thread):
             return settings.tick_s if next_due_s is None else min(next_due_s, settings.tick_s)
         if limit and (claims := bridge.store.claim(limit, settings.lease_s, submits=self._submits())):
             self._publish(claims)
-        return settings.tick_s / TURNS_PER_TICK
+        gap_s = settings.tick_s / TURNS_PER_TICK
+        # some rest in any case: the main process has messages to hand on
+        return max(gap_s - (time.monotonic() - begun), gap_s / 2)
 
     def _warn_of_newer(self) -> None:
         """Tell the operator of jobs that this worker leaves alone: after a rollback, perhaps all of them do."""

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -56,6 +56,12 @@ class Outcome:
     step: Step
     answer: RemoteTask | BridgeError | None = None
     """What ByteSpike said; None if it was not asked."""
+    decided_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """On the event loop's clock."""
+
+    def delay_s(self, now: float) -> float:
+        """What is left of the countdown at *now* on that clock: it runs from the decision, not from its write."""
+        return max(self.step.delay_s - (now - self.decided_at), 0.0)
 
     @property
     def may_have_made_a_task(self) -> bool:
@@ -276,7 +282,8 @@ def _decide(view: View, action: Action, answer: RemoteTask | BridgeError) -> Ste
 async def _settle(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Write *outcomes* back; returns those that the store refused, their leases being lost, or may not have."""
     try:
-        unwritten = await bridge.reactor.blocking(_write_back, bridge, outcomes)
+        now = asyncio.get_running_loop().time()
+        unwritten = await bridge.reactor.blocking(_write_back, bridge, outcomes, now)
         await _report_health(bridge, outcomes)
     except StoreError as error:
         log.error("%d jobs are left to their leases: %s", len(outcomes), error)  # noqa: TRY400 - expected, no bug
@@ -298,9 +305,9 @@ async def _report_health(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
         await bridge.reactor.blocking(report)
 
 
-def _write_back(bridge: Bridge, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Write *outcomes* and tell everybody of those that held; returns those whose lease was lost."""
-    held = bridge.store.write_many([_as_write(bridge, outcome) for outcome in outcomes])
+def _write_back(bridge: Bridge, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
+    """Write *outcomes* at *now* and tell everybody of those that held; returns those whose lease was lost."""
+    held = bridge.store.write_many([_as_write(bridge, outcome, now) for outcome in outcomes])
     kept = [outcome for outcome, is_held in zip(outcomes, held, strict=True) if is_held]
     for outcome in kept:
         _log(outcome)
@@ -341,7 +348,7 @@ def _learn(bridge: Bridge, outcomes: Iterable[Outcome]) -> None:
         log.debug("nothing was learned of %d ends: %s", len(ends), error)
 
 
-def _as_write(bridge: Bridge, outcome: Outcome) -> Write:
+def _as_write(bridge: Bridge, outcome: Outcome, now: float) -> Write:
     lease, step = outcome.lease, outcome.step
     is_over = step.state.is_terminal
     notice = None
@@ -352,7 +359,7 @@ def _as_write(bridge: Bridge, outcome: Outcome) -> Write:
         step.state,
         step.record,
         # a finished job's message is about to be published: should it be lost, the lease brings it back
-        delay_s=bridge.settings.lease_s if is_over else step.delay_s,
+        delay_s=bridge.settings.lease_s if is_over else outcome.delay_s(now),
         published=is_over,
         notice=notice,
     )
