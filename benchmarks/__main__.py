@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import caller, endurance, footprint, lag, polls, waiting, workers
+from benchmarks import caller, endurance, footprint, kills, lag, polls, waiting, workers
 from benchmarks.rig import Rig, dump
 
 if TYPE_CHECKING:
@@ -26,22 +26,24 @@ if TYPE_CHECKING:
     from benchmarks.report import Report
 
 FULL: dict[str, Callable[[Rig], Report]] = {
-    "caller": lambda rig: caller.measure(rig, calls=3000, many=100_000),
-    "polls": lambda rig: polls.measure(rig, jobs=3000, rounds=3, seconds=8),
+    "caller": lambda rig: caller.measure(rig, calls=3000, many=100_000, import_rounds=7),
+    "polls": lambda rig: polls.measure(rig, jobs=3000, rounds=3, seconds=6),
     "lag": lambda rig: lag.measure(rig, jobs=150),
     "footprint": lambda rig: footprint.measure(rig, jobs=20_000),
-    "workers": lambda rig: workers.measure(rig, jobs=6000, rounds=3, seconds=8),
+    "workers": lambda rig: workers.measure(rig, jobs=6000, rounds=3, seconds=6),
     "waiting": lambda rig: waiting.measure(rig, sizes=(1000, 10_000, 100_000, 1_000_000)),
     "endurance": lambda rig: endurance.measure(rig, jobs=2500, polls=500_000),
+    "kills": lambda rig: kills.measure(rig, jobs=100, watch_s=330),
 }
 QUICK: dict[str, Callable[[Rig], Report]] = {
-    "caller": lambda rig: caller.measure(rig, calls=300, many=5000),
+    "caller": lambda rig: caller.measure(rig, calls=300, many=1000, import_rounds=1),
     "polls": lambda rig: polls.measure(rig, jobs=3000, rounds=1, seconds=4),
     "lag": lambda rig: lag.measure(rig, jobs=30),
     "footprint": lambda rig: footprint.measure(rig, jobs=2000),
     "workers": lambda rig: workers.measure(rig, jobs=3000, rounds=1, seconds=4),
     "waiting": lambda rig: waiting.measure(rig, sizes=(1000, 20_000)),
-    "endurance": lambda rig: endurance.measure(rig, jobs=1000, polls=10_000),
+    "endurance": lambda rig: endurance.measure(rig, jobs=500, polls=3000),
+    "kills": lambda rig: kills.measure(rig, jobs=20, watch_s=30),
 }
 
 

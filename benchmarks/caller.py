@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 WARM_UP = 50
 MODEL, PARAMS = "sora-2-pro", {"prompt": "City skyline at dusk", "duration_seconds": 8}
+_APP = "import httpx, pydantic; from celery import Celery; Celery(broker='redis://', backend='redis://').backend"
 IMPORTS = {
     "celery, httpx and pydantic": "import celery, httpx, pydantic",
     "… and tasks_bridge": "import celery, httpx, pydantic, tasks_bridge",
-    "… and all that a caller uses": "import celery, httpx, pydantic; from tasks_bridge import Job, generate, install",
+    "them, and an app make its Redis backend": _APP,
+    "… and all that a caller uses of tasks_bridge": f"{_APP}; from tasks_bridge import Job, generate, install",
 }
-IMPORT_ROUNDS = 7
 
 
-def measure(rig: Rig, *, calls: int, many: int) -> Report:
+def measure(rig: Rig, *, calls: int, many: int, import_rounds: int) -> Report:
     """No worker runs: only the caller and Redis."""
     rig.flush()
     found: dict[str, Any] = json.loads(rig.run("caller", calls, many))
@@ -47,7 +48,7 @@ def measure(rig: Rig, *, calls: int, many: int) -> Report:
         report.remarks.append(
             f"`generate.apply_many` of {many:,} jobs{label}: {many / found[name]:,.0f} jobs per second."
         )
-    imports = _imports()
+    imports = _imports(import_rounds)
     report.remarks += [f"CPU time to import {label}: {seconds * 1000:.0f} ms." for label, seconds in imports.items()]
     report.data = {
         **{name: {"p50_s": p50, "p99_s": p99} for name, (p50, p99) in figures.items()},
@@ -58,10 +59,10 @@ def measure(rig: Rig, *, calls: int, many: int) -> Report:
     return report
 
 
-def _imports() -> dict[str, float]:
+def _imports(rounds: int) -> dict[str, float]:
     """CPU seconds of each import, in interpreters of their own, in turns."""
     took: dict[str, list[float]] = {label: [] for label in IMPORTS}
-    for _ in range(IMPORT_ROUNDS):
+    for _ in range(rounds):
         for label, code in IMPORTS.items():
             timed = f"import time; began = time.process_time(); {code}; print(time.process_time() - began)"
             done = subprocess.run([sys.executable, "-c", timed], check=True, capture_output=True, text=True)

@@ -45,18 +45,27 @@ def measure(rig: Rig, *, jobs: int, rounds: int, seconds: float) -> Report:
     return _report(samples, jobs, rounds, seconds)
 
 
-def _contestant(rig: Rig, name: str, jobs: int, seconds: float) -> dict[float, dict[str, float]]:
+def load(rig: Rig, name: str, jobs: int) -> None:
+    """Have *jobs* ready to be polled by the contestant *name*."""
     rig.flush()
     rig.set_delay(0)
     if name in CONTESTANTS:
         rig.run("load", name, jobs, 1)
-        contestant = rig.worker(name)
     else:
-        python = str(peers.python())
-        rig.run(f"peers.{name}_app", jobs, python=python)
-        contestant = Worker(rig, name, peers.commands(name, python), {})
+        rig.run(f"peers.{name}_app", jobs, python=str(peers.python()))
+
+
+def start(rig: Rig, name: str) -> Worker:
+    """The contestant's worker, with two processes."""
+    if name in CONTESTANTS:
+        return rig.worker(name)
+    return Worker(rig, name, peers.commands(name, str(peers.python())), {})
+
+
+def _contestant(rig: Rig, name: str, jobs: int, seconds: float) -> dict[float, dict[str, float]]:
+    load(rig, name, jobs)
     found = {}
-    with contestant as worker:
+    with start(rig, name) as worker:
         for delay_s in DELAYS_S:
             rig.set_delay(delay_s)
             time.sleep(SETTLE_S)

@@ -167,6 +167,11 @@ class Rig:
         counts: dict[str, int] = self._http.get("/bench/counts").json()
         return counts
 
+    def asked(self) -> dict[str, float]:
+        """When the stub was last asked for each job, by job id."""
+        asked: dict[str, float] = self._http.get("/bench/asked").json()
+        return asked
+
     def ends(self) -> dict[str, tuple[float, float]]:
         """When jobs ended and when the stub first said so, by job id."""
         return {job_id: (at, told_at) for job_id, (at, told_at) in self._http.get("/bench/ends").json().items()}

@@ -3,7 +3,8 @@ A remote API that does nothing but answer: submit, query and cancel from memory,
 
 Hand-written on asyncio's protocols, because whatever the stub spends is taken from the workers on the same machine.
 Control: ``POST /bench/delay`` (seconds as text), ``GET /bench/counts`` (answers so far), ``GET /bench/ends`` (per job
-its end and when an answer first told of it, seconds since the epoch).
+its end and when an answer first told of it, seconds since the epoch), ``GET /bench/asked`` (per job when it was last
+asked for).
 
     python -m benchmarks.stub PORT
 """
@@ -29,6 +30,7 @@ class Stub:
     ends_at: dict[str, float] = field(default_factory=dict)
     """By job id; jobs that are not here never end."""
     told_at: dict[str, float] = field(default_factory=dict)
+    asked_at: dict[str, float] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
 
     def answer(self, path: str, body: bytes) -> Any:
@@ -41,6 +43,8 @@ class Stub:
                 return self.counts
             case "/bench/ends":
                 return {job_id: [self.ends_at[job_id], told_at] for job_id, told_at in self.told_at.items()}
+            case "/bench/asked":
+                return self.asked_at
             case _:
                 return self._task(path.split("/")[3], path, json.loads(body) if body else {})
 
@@ -50,6 +54,7 @@ class Stub:
         job_id = asked.get("out_task_id") or job_id_of(task_id)
         if action == "submit" and "bench_s" in asked["params"]:
             self.ends_at.setdefault(job_id, time.time() + asked["params"]["bench_s"])
+        self.asked_at[job_id] = time.time()
         if action == "cancel":
             self.cancelled.add(job_id)
         status = "cancelled" if job_id in self.cancelled else "running"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import celery._state
+import redis
 from celery import Celery, shared_task
 from celery.backends.redis import RedisBackend
 from celery.contrib.testing.worker import start_worker
@@ -46,6 +47,32 @@ def eventually(condition: Callable[[], T], expected: str, *, within_s: float = E
         assert time.monotonic() < give_up_at, f"expected {expected} within {within_s:g} s; last seen: {found!r}"
         time.sleep(0.01)
     return found
+
+
+@contextmanager
+def commands(client: redis.Redis) -> Iterator[list[str]]:
+    """The names of the commands that the server of *client* is sent within the block, those in scripts left out."""
+    seen: list[str] = []
+    is_watching, last = threading.Event(), uuid.uuid4().hex
+    address = {part: client.get_connection_kwargs()[part] for part in ("host", "port")}
+
+    def watch() -> None:
+        with redis.Redis(**address) as own, own.monitor() as monitor:
+            is_watching.set()
+            for command in monitor.listen():
+                if command["command"] == f"PING {last}":
+                    return
+                if command["client_type"] != "lua":
+                    seen.append(command["command"].split(" ")[0].upper())
+
+    thread = threading.Thread(target=watch, name="monitor")
+    thread.start()
+    assert is_watching.wait(10), "the server should have begun to tell of its commands"
+    try:
+        yield seen
+    finally:
+        client.execute_command("PING", last)
+        thread.join(10)
 
 
 @dataclass(frozen=True)

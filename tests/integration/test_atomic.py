@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +19,7 @@ from tasks_bridge import JobConflict, Settings, StoreError, generate, install
 from tasks_bridge.bridge import Bridge
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.store.base import Message
+from tests.integration.lab import commands
 
 CALL = ("seedream-v4", {"prompt": "a fox"})
 
@@ -59,32 +59,8 @@ def caller(each_redis_url: str, namespace: str) -> Iterator[Caller]:
         yield caller
 
 
-@contextmanager
-def commands(client: redis.Redis, name: str) -> Iterator[list[str]]:
-    """The commands that clients send within the block, those within scripts left out."""
-    seen: list[str] = []
-    is_watching = threading.Event()
-
-    def watch() -> None:
-        address = {part: client.get_connection_kwargs()[part] for part in ("host", "port")}
-        with redis.Redis(**address) as own, own.monitor() as monitor:
-            is_watching.set()
-            for command in monitor.listen():
-                if command["command"] == f"PING {name}":
-                    return
-                if command["client_type"] != "lua":
-                    seen.append(command["command"].split(" ")[0].upper())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    assert is_watching.wait(10)
-    yield seen
-    client.execute_command("PING", name)
-    thread.join(10)
-
-
-def test_a_call_waits_for_redis_once_and_leaves_job_state_and_message(caller: Caller, namespace: str) -> None:
-    with commands(caller.redis, namespace) as sent:
+def test_a_call_waits_for_redis_once_and_leaves_job_state_and_message(caller: Caller) -> None:
+    with commands(caller.redis) as sent:
         job_id = caller.call().id
 
     assert [command for command in sent if command != "UNSUBSCRIBE"] == ["EVALSHA"]
