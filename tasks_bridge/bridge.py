@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -56,6 +57,7 @@ class Bridge:
         """What integrations have done in the workers; to be filled before a worker starts."""
         self._lock = threading.Lock()
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
+        self._forgotten: weakref.finalize[Any, Bridge] | None = None
         self._is_checked = False
         self._is_worker = False
         self._is_atomic = False
@@ -260,6 +262,8 @@ class Bridge:
         """Let go of loop and connections, for they are not needed any more; answers are waited for *wait_s*."""
         with self._lock:
             io, self._io = self._io, None
+            if self._forgotten is not None:
+                self._forgotten.detach()
         if io is not None and io[0] == os.getpid():
             _, reactor, clients = io
             reactor.drain(wait_s)
@@ -275,7 +279,20 @@ class Bridge:
         with self._lock:
             if self._io is None or self._io[0] != pid:
                 self._io = (pid, Reactor(), {})
+                self._forgotten = weakref.finalize(self, _hang_up, *self._io)
+                self._forgotten.atexit = False  # at the process' own end, the leases have what is in flight
             return self._io[1:]
+
+
+def _hang_up(pid: int, reactor: Reactor, clients: dict[str, AsyncClient]) -> None:
+    """End what a bridge had opened that nobody uses any more: so an app may be made anew for each of many tests."""
+
+    async def close() -> None:
+        for client in clients.values():
+            await client.aclose()
+
+    if pid == os.getpid():
+        reactor.end(close())
 
 
 def make_client(settings: Settings, alias: str) -> Client:

@@ -101,6 +101,15 @@ class Reactor:
         """
         return await self._loop.run_in_executor(self._threads, call, *arguments)
 
+    def end(self, last: Coroutine[object, object, object]) -> None:
+        """Run *last*, end the loop after it, and wait for neither: a caller may be anywhere, in the loop's thread too."""
+
+        def end(_: object) -> None:
+            self._threads.shutdown(wait=False)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+        asyncio.run_coroutine_threadsafe(last, self._loop).add_done_callback(end)
+
     def stop(self) -> None:
         """End the loop; what is in flight is cancelled."""
         self._loop.call_soon_threadsafe(self._loop.stop)

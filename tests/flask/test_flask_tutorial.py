@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def quick_sandbox() -> Iterator[SandboxServer]:
 def project(tmp_path: Path) -> Path:
     """The files of the page."""
     files = {match["path"]: match["text"] for match in _FILES.finditer((ROOT / "docs/flask.md").read_text())}
-    assert len(files) == 5
+    assert len(files) == 6
     for path, text in files.items():
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def terminal(
 
 def address_of(server: LocalProcess) -> str:
     found = eventually(
-        lambda: re.search(r"Running on (http://\S+)", server.logs()),
+        lambda: re.search(r"[Rr]unning on (http://\S+)", server.logs()),
         expected="the web server to start",
         show=server.tail,
     )
@@ -230,3 +231,17 @@ def test_celery_finds_the_module_of_the_page(terminal: Callable[..., LocalProces
     report = terminal("celery", "-A", "shop.make_celery", "report", FLASK_APP="")
 
     assert report.wait(60) == 0, report.tail()
+
+
+def test_under_an_asgi_server_pages_get_live_events(terminal: Callable[..., LocalProcess]) -> None:
+    server = terminal("uvicorn", "shop.asgi:app", "--port", "0")
+
+    with httpx.Client(base_url=address_of(server), follow_redirects=True, timeout=20) as browser:
+        page = browser.post("/renders", data={"prompt": "a fox"})
+        source, script = (part.partition('"')[0] for part in page.text.split('src="')[1:])
+        assert browser.get(script).status_code == 200
+        document = browser.get(source).json()
+        with browser.stream("GET", httpx.URL(source).join(document["events_url"])) as events:
+            data = next(line for line in events.iter_lines() if line.startswith("data: "))
+            assert json.loads(data.removeprefix("data: "))["state"] == "QUEUED"
+        assert browser.post(httpx.URL(source).join(document["cancel_url"])).status_code == 202

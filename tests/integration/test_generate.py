@@ -13,6 +13,7 @@ import pytest
 from celery import chain, chord, group
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, allow_join_result
+from celery.states import READY_STATES
 
 from tasks_bridge import (
     BadRequest,
@@ -257,13 +258,13 @@ def test_the_result_shows_the_remote_state_all_along(lab: Lab) -> None:
     infos: dict[str, Any] = {}
 
     def look() -> bool:
-        meta = lab.app.backend.get_task_meta(result.id, cache=False)  # one read for both
+        meta = lab.app.backend.get_task_meta(result.id, cache=False)  # one read for all: the next may say more
         state, info = meta["status"], meta["result"]
         if not seen or seen[-1] != state:
             seen.append(state)
         if isinstance(info, dict):
             infos[state] = info
-        return bool(result.ready())
+        return state in READY_STATES
 
     eventually(look, "the job to be ready")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from celery import Celery, _state
 from celery.app.control import Control
 from celery.signals import worker_init
 
-from tasks_bridge import Settings, SettingsError, generate, install
+from tasks_bridge import NotFound, Settings, SettingsError, generate, install
 from tasks_bridge.bridge import bridge_of
+from tasks_bridge.sandbox import SandboxServer
+from tests.smoke.processes import eventually
 
 APPS_REDIS = "redis://apps-redis:7777/3"
 OUR_REDIS = "redis://our-redis:8888/1"
@@ -104,6 +107,26 @@ def test_an_app_that_nobody_uses_any_more_is_let_go_with_its_bridge():
     gc.collect()
 
     assert (app(), bridge()) == (None, None)
+
+
+def test_a_bridge_that_nobody_uses_any_more_ends_its_loop_and_its_connections():
+    with SandboxServer() as sandbox:
+
+        def use() -> None:
+            app = Celery("test", set_as_current=False)
+            bridge = install(app, Settings(api_key="sk-byts-test", base_url=sandbox.url))
+            with pytest.raises(NotFound):
+                bridge.reactor.run(bridge.client("default").query("task_1"))
+
+        def loops() -> list[threading.Thread]:
+            return [thread for thread in threading.enumerate() if thread.name == "tasks-bridge-reactor"]
+
+        before = loops()
+        use()
+        gc.collect()
+
+        # a connection that is left open would be told of as a warning, which is an error here
+        eventually(lambda: loops() == before, expected="the loop's thread to end")
 
 
 def test_an_app_without_install_says_what_to_do(app):

@@ -86,15 +86,15 @@ class TasksBridge:
         if not isinstance(celery, Celery):
             raise SettingsError(f"This is no Celery app: {celery!r}. Name yours: TasksBridge(app, celery=…)")
         bridge = _installed(celery, settings)
+        app.register_blueprint(blueprint, url_prefix=self._url_prefix)
+        app.add_template_global(bytespike_job)
+        app.add_template_global(bytespike_script)
         bridge.hooks[:] = [*(hook for hook in bridge.hooks if not isinstance(hook, SignalHooks)), SignalHooks(app)]
         tell_by_task(celery)
         run_in_context(celery, app)
         app.extensions.setdefault(CELERY, celery)
         app.extensions[KEY] = State(celery, bridge, Endpoints(celery))
         follow_contexts(app)
-        app.register_blueprint(blueprint, url_prefix=self._url_prefix)
-        app.add_template_global(bytespike_job)
-        app.add_template_global(bytespike_script)
 
 
 def _made(app: Flask) -> Celery:
