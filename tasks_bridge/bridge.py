@@ -68,6 +68,8 @@ class Bridge:
         self.configure()
         patience_s = patience.OF_WORKERS_S if self._is_worker else self.settings.store_timeout_s
         client = connect(self._redis_url(), patience_s=patience_s)
+        # left to the garbage collector, a socket that goes before its connection warns that nobody closed it
+        weakref.finalize(self, client.close).atexit = False
         return RedisStore(client, namespace=self.settings.namespace, keep_body=self.settings.keep_prompt)
 
     @cached_property

@@ -7,10 +7,12 @@ what it lacks.
 """
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -117,21 +119,59 @@ def rabbitmq_url(bare_environment: None, tmp_path_factory: pytest.TempPathFactor
         yield node.url
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """
+    How many processes share the tests where nobody says how many (``-n``): three on two cores, as most tests wait.
+
+    Only this one if the choice is small, or somebody wants to look on: ``-k``, a file, ``--lf``, ``-s``, ``--trace``.
+    """
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # xdist takes it
+    chosen = config.option
+    looks_on = chosen.capture == "no" or chosen.trace or chosen.lf or chosen.stepwise
+    if looks_on or chosen.keyword or not all(Path(argument).is_dir() for argument in config.args):
+        return 0
+    return max(2, 3 * (os.cpu_count() or 1) // 2)
+
+
+_NOTES = pytest.StashKey[set[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """
+    Keep what a process that shared the tests has to say.
+    """
+    if note := getattr(node, "workeroutput", {}).get("note"):
+        node.config.stash.setdefault(_NOTES, set()).add(note)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for note in sorted(config.stash.get(_NOTES, None) or ()):
+        terminalreporter.write_line(note)
+
+
 _TESTS = Path(__file__).parent
-_ORDER = ("unit", "contract", "integration", "smoke", "faults", "browser")
+_ORDER = ("unit", "contract", "integration", "faults", "smoke", "browser")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+>")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    Fast ones first: what is wrong in pure code should not show after ten minutes. A part not named comes before smoke.
+    Fast ones first: what is wrong in pure code should not show after minutes. A part not named comes before faults.
 
-    The browser is last: from its start on, an event loop is in this thread, and no other test could run its own.
+    The longest files are not the last, lest one process is left alone with them. The browser is: from its start on, an
+    event loop is in this thread, and no other test could run its own.
     """
 
     def place(item: pytest.Item) -> float:
         part = next((name for name in _ORDER if item.path.is_relative_to(_TESTS / name)), None)
-        return _ORDER.index(part) if part else _ORDER.index("smoke") - 0.5
+        return _ORDER.index(part) if part else _ORDER.index("faults") - 0.5
 
+    for item in items:
+        if _ADDRESS.search(item.nodeid):
+            raise pytest.UsageError(f"each process would call it otherwise, give `ids`: {item.nodeid}")
     items.sort(key=place)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.stage import Stage
-from tests.smoke.nodes import ROOT
-from tests.smoke.processes import LocalProcess, Reaper
+from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
 HERE = Path(__file__).parent
@@ -41,26 +38,6 @@ def reaper() -> Iterator[Reaper]:
     reaper = Reaper()
     yield reaper
     reaper.close()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def beside(
-    request: pytest.FixtureRequest, bare_environment: None, reaper: Reaper, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[LocalProcess, Path] | None]:
-    """
-    The program whose test needs two minutes of waiting, and its directory. None if that test is not asked for.
-
-    It is started before the first test of this folder, so that it is over when its own comes.
-    """
-    if not any(item.path.name == "test_unhurried.py" for item in request.session.items):
-        yield None
-        return
-    directory = tmp_path_factory.mktemp("unhurried")
-    argv = [sys.executable, "-m", "tests.faults.unhurried", str(directory)]
-    process = LocalProcess("unhurried", argv, env=os.environ, cwd=ROOT, log=directory / "log", reaper=reaper)
-    process.start()
-    yield process, directory
-    process.remove()
 
 
 @pytest.fixture(scope="module")

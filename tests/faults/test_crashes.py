@@ -3,11 +3,14 @@ A process dies by SIGKILL at each step of a job's life, on both brokers: the job
 
 The workers are all alike: the first that comes to the step is the one that dies, and another goes on. The steps are
 those of `tests.faults.crash`; ``-s`` shows how long it was from each death to the job's last callback.
+
+Beside these tests runs what takes two minutes of waiting, see `tests.faults.unhurried`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import uuid
@@ -19,15 +22,16 @@ from typing import Any, Final
 import pytest
 from celery import chain, chord
 
-from tasks_bridge import Client, Job, JobState, generate
+from tasks_bridge import Client, Job, JobState, Settings, generate
 from tasks_bridge.embedded import EmbeddedRedis
-from tests.faults import crash
+from tasks_bridge.gate import FAILURES
+from tests.faults import crash, unhurried
 from tests.faults.crash import Step
 from tests.faults.crash_caller import CANCEL_CREDITS, DURATION_S, first_id, params, start
 from tests.faults.stage import API_KEY, Stage
 from tests.smoke import smoke_app
-from tests.smoke.nodes import RabbitMQServer, WorkerNode
-from tests.smoke.processes import Reaper, eventually
+from tests.smoke.nodes import ROOT, RabbitMQServer, WorkerNode
+from tests.smoke.processes import LocalProcess, Reaper, eventually
 from tests.smoke.scene import MODEL, Scene
 
 LEASE_S: Final = 0.5
@@ -49,6 +53,7 @@ OF_CHORD: Final = crash.named(
 DOUBLED: Final = crash.named("first callback published", "callbacks published", "errbacks called")
 CALLED_BEFORE: Final = crash.named("result stored", "removed")
 """Of a job that completes: its callbacks have been published, and are not again."""
+DEFAULTS: Final = {name: field.default for name, field in Settings.model_fields.items()}
 
 Measured = defaultdict[tuple[str, Step], list[str]]
 
@@ -169,6 +174,27 @@ class Trial:
         notes.append(f"{max(took_s, 0):.2f}")
 
         assert took_s < bound_s + SLACK_S, f"expected the last callback after {bound_s:.2f} s, got {took_s:.2f} s"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def beside(
+    request: pytest.FixtureRequest, bare_environment: None, reaper: Reaper, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[LocalProcess, Path] | None]:
+    """
+    The program whose test needs two minutes of waiting, and its directory. None if that test is not asked for.
+
+    It is started before the first test of this file, so that it is over when its own, the last, comes.
+    """
+    its_own = test_a_redis_that_stands_still_for_20_s_and_a_bytespike_that_is_gone_for_a_minute_lose_nothing
+    if not any(getattr(item, "function", None) is its_own for item in request.session.items):
+        yield None
+        return
+    directory = tmp_path_factory.mktemp("unhurried")
+    argv = [sys.executable, "-m", "tests.faults.unhurried", str(directory)]
+    process = LocalProcess("unhurried", argv, env=os.environ, cwd=ROOT, log=directory / "log", reaper=reaper)
+    process.start()
+    yield process, directory
+    process.remove()
 
 
 @pytest.fixture(scope="module")
@@ -397,3 +423,20 @@ def test_a_job_completes_once_whatever_step_a_process_of_its_pool_is_killed_at(t
 def test_a_new_process_of_a_pool_has_what_its_first_request_needs(crew: Crew):
     """Imported in the event loop, it would hold up the renewal of leases."""
     assert smoke_app.has_imported.apply_async(("httpx_aiohttp",), queue="callbacks").get(timeout=30)
+
+
+@pytest.mark.timeout(300)
+def test_a_redis_that_stands_still_for_20_s_and_a_bytespike_that_is_gone_for_a_minute_lose_nothing(
+    beside: tuple[LocalProcess, Path],
+):
+    process, directory = beside
+
+    assert process.wait(timeout_s=240) == 0, process.tail()
+
+    seen = json.loads((directory / "seen.json").read_text())
+    print(seen)  # noqa: T201 - the figures for the documentation
+    assert seen["caller_waited_s"] < DEFAULTS["store_timeout_s"] + 2
+    # what is under way when the circuit opens, and probes after 1, 2, 4, 8 s and then every 15 s
+    assert seen["requests_while_gone"] <= unhurried.JOBS + FAILURES + 4 + 60 / DEFAULTS["breaker_max_s"]
+    assert seen["most_late_s"] < DEFAULTS["retry_max_s"]
+    assert seen["submits"] == [1], "no submit should have been repeated"

@@ -1,8 +1,8 @@
 """
 A Redis that stands still for 20 s and a ByteSpike that is gone for a minute, under default settings.
 
-A program of its own, which runs beside the other tests of this folder: nearly all of its time is waiting. What it saw
-is in ``seen.json`` in the directory that it is given.
+A program of its own, which runs beside the tests of `test_crashes`: nearly all of its time is waiting. What it saw is
+in ``seen.json`` in the directory that it is given.
 """
 
 from __future__ import annotations

@@ -411,8 +411,8 @@ def test_a_job_of_its_own_is_its_own_root(lab: Lab) -> None:
 
 def test_a_countdown_waits_in_redis_and_not_in_a_message(lab: Lab) -> None:
     begun = time.time()
-    by_countdown = lab.submit(countdown=1.0)
-    by_eta = lab.submit(eta=datetime.now(UTC) + timedelta(seconds=1))
+    by_countdown = lab.submit(countdown=2.0)
+    by_eta = lab.submit(eta=datetime.now(UTC) + timedelta(seconds=2))
 
     assert lab.queued() == 0
     assert runs(by_countdown.id) == runs(by_eta.id) == []

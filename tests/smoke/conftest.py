@@ -6,8 +6,11 @@ The nodes of pytest-celery: local processes, or containers where there is a cont
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +36,8 @@ from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
 API_KEY = "sk-byts-smoke-0123456789"
-ENGINE = pytest.StashKey[docker.DockerClient | None]()
 NODES = pytest.StashKey[str]()
+ENGINE = pytest.StashKey[docker.DockerClient | None]()
 QUEUES = ("celery", "tasks_bridge", "callbacks")
 BROKERS = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
@@ -64,17 +67,28 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     client, why = None, f"TESTS_NODES={choice}"
     if choice != "processes":
         try:
-            client = containers.prepare()
+            with one_at_a_time():
+                client = containers.prepare()
         except containers.EngineUnusable as error:
             if choice == "containers":
                 raise pytest.UsageError(f"TESTS_NODES=containers, but {error}") from None
             why = str(error)
     session.config.stash[ENGINE] = client
-    session.config.stash[NODES] = "containers" if client else f"processes ({why})"
+    session.config.stash[NODES] = f"smoke nodes: {'containers' if client else f'processes ({why})'}"
+    if hasattr(session.config, "workeroutput"):  # one of several processes, which print nothing: see tests/conftest.py
+        session.config.workeroutput["note"] = session.config.stash[NODES]
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    return [f"smoke nodes: {config.stash[NODES]}"] if NODES in config.stash else []
+    return [config.stash[NODES]] if NODES in config.stash else []
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Have the processes that share the tests wait for each other: they would build the same image."""
+    with (Path(tempfile.gettempdir()) / "tasks-bridge-smoke.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -313,7 +313,10 @@ ACCEPTED: dict[str, Any] = {"remote": task().to_json(), "submitted_at": START}
             None,
         ),
     ],
-    ids=str,
+    ids=[
+        *("submit refused", "submit forbidden", "id taken", "refused, and not there", "query refused", "task gone"),
+        *("task gone after a cancel", "never there after a cancel", "no answer to a cancel"),
+    ],
 )
 def test_the_cost_of_a_job_that_ended_without_bytespikes_word_is_unknown_if_it_may_go_on(
     step: Any, cost: float | None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery, _state
 from celery.app.control import Control
 from celery.signals import worker_init
@@ -127,6 +128,22 @@ def test_a_bridge_that_nobody_uses_any_more_ends_its_loop_and_its_connections():
 
         # a connection that is left open would be told of as a warning, which is an error here
         eventually(lambda: loops() == before, expected="the loop's thread to end")
+
+
+def test_the_connections_of_an_app_close_with_it(redis_url: str):
+    def use() -> int:
+        bridge = install(Celery("test", set_as_current=False), Settings(redis_url=redis_url))
+        client = bridge.store.client
+        client.ping()
+        client.connection_pool.disconnect()
+        gc.collect(0)  # the next socket is younger than its connection: the collector would finalize it first
+        return int(client.client_id())
+
+    number = use()
+    gc.collect()
+
+    with redis.Redis.from_url(redis_url) as client:
+        assert number not in {int(other["id"]) for other in client.client_list()}
 
 
 def test_an_app_without_install_says_what_to_do(app):

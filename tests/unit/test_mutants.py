@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tools.mutants.__main__ import part_of
 from tools.mutants.of_lua import mutants_of_lua
 from tools.mutants.of_python import mutants_of_python
 
@@ -53,20 +57,28 @@ PAGE = """
 """
 
 
+FILES = {
+    "pytest.ini": "[pytest]\npythonpath = .\n",
+    "code_under_test.py": CODE,
+    "test_it.py": TESTS,
+    "docs/mutants.md": PAGE,
+}
+
+
+def run(tree: Path, files: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the tool in *tree* on one of *files*."""
+    (tree / "docs").mkdir()
+    for name, text in files.items():
+        (tree / name).write_text(text)
+    command = [sys.executable, "-m", "tools.mutants", "code_under_test.py", "--tests", "test_it.py", *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, check=False, cwd=tree, env=environment, capture_output=True, text=True, timeout=100)
+
+
 def test_survivors_are_found_shown_and_compared_with_what_is_explained_and_only_a_copy_is_changed(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "docs").mkdir()
-    files = {"pytest.ini": "[pytest]\npythonpath = .\n", "code_under_test.py": CODE, "test_it.py": TESTS}
-    files["docs/mutants.md"] = PAGE
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-
-    command = [sys.executable, "-m", "tools.mutants", "code_under_test.py", "--tests", "test_it.py", "--slack", "3"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
-        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
-    )
+    answer = run(tmp_path, FILES, "--slack", "3")
 
     shown = answer.stdout + answer.stderr
     assert answer.returncode == 1, shown
@@ -75,7 +87,22 @@ def test_survivors_are_found_shown_and_compared_with_what_is_explained_and_only_
     assert "  EXPLAINED, BUT NO SURVIVOR: `is_small`: `return value < 10` → `return value > 10`\n" in shown
     # the loop that doesn't end is a timeout; `clamp` is noticed in place, and `_limit` only by a fresh import
     assert "| `code_under_test.py` | 9 | 7 | 1 | 1 | 2 |\n" in shown
-    assert {name: (tmp_path / name).read_text() for name in files} == files
+    assert {name: (tmp_path / name).read_text() for name in FILES} == FILES
+
+
+def test_a_part_of_the_mutants_can_be_tried_and_says_nothing_of_what_others_explain(tmp_path: Path) -> None:
+    answer = run(tmp_path, {**FILES, "code_under_test.py": CODE.replace("while", "if")}, "--part", "3/3")
+
+    shown = answer.stdout + answer.stderr
+    assert answer.returncode == 0, shown
+    assert "code_under_test.py: 3 mutants\n" in shown
+    assert "NO SURVIVOR" not in shown
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "/2", "1/", "1/0", "-1/2", "a/b", "1/2/3"])
+def test_a_part_is_one_of_as_many_as_there_are(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"not K/N with K from 1 to N, such as 2/5"):
+        part_of(text)
 
 
 def test_python_is_changed_where_it_decides_and_not_in_its_words() -> None:

@@ -80,7 +80,9 @@ def main() -> int:
     """Mutate what the command line names; the exit status is 1 if there are new survivors, or explanations of none."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
     parser.add_argument("targets", nargs="*", help="parts of paths; default: all")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="take only each N-th mutant")
+    parser.add_argument(
+        "--part", type=part_of, default=(1, 1), metavar="K/N", help="deal the mutants out to N parts, and take the K-th"
+    )
     parser.add_argument("--only", action="append", metavar="TEXT", help="take only mutants whose change contains it")
     parser.add_argument("--tests", metavar="ARGS", help="arguments for pytest; the targets are then any files")
     parser.add_argument(
@@ -110,7 +112,8 @@ def main() -> int:
 def _examine(tree: Path, target: str, tests: tuple[str, ...], chosen: argparse.Namespace) -> tuple[int, ...]:
     file, known = tree / target, _explained(target)
     source = file.read_text()
-    made = list((mutants_of_python if target.endswith(".py") else mutants_of_lua)(source))[:: chosen.every]
+    part, parts = chosen.part
+    made = list((mutants_of_python if target.endswith(".py") else mutants_of_lua)(source))[part - 1 :: parts]
     made = [mutant for mutant in made if not chosen.only or any(text in mutant.label for text in chosen.only)]
     # it would be taken for that of a mutant of the same size and second
     Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
@@ -131,7 +134,7 @@ def _examine(tree: Path, target: str, tests: tuple[str, ...], chosen: argparse.N
             print(f"  {'explained' if is_known else 'SURVIVED'}: line {mutant.line}: {mutant.label}", flush=True)
         count[verdict] += 1
     file.write_text(source)
-    stale = sorted(known - set(survivors)) if chosen.every == 1 and not chosen.only else []
+    stale = sorted(known - set(survivors)) if parts == 1 and not chosen.only else []
     for text in stale:
         print(f"  EXPLAINED, BUT NO SURVIVOR: {text}")
     explained = sum(text in known for text in survivors)
@@ -139,6 +142,14 @@ def _examine(tree: Path, target: str, tests: tuple[str, ...], chosen: argparse.N
     killed = count[Verdict.KILLED] + count[Verdict.TIMEOUT]
     print(f"{target}: {unexplained} unexplained, {time.monotonic() - began:.0f} s", flush=True)
     return len(made), killed, count[Verdict.TIMEOUT], explained, unexplained + len(stale)
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """Which part of how many, as in ``2/5``."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"not K/N with K from 1 to N, such as 2/5: {text!r}")
+    return int(part), int(parts)
 
 
 def _explained(target: str) -> set[str]:
