@@ -102,7 +102,7 @@ class Reactor:
         return await self._loop.run_in_executor(self._threads, call, *arguments)
 
     def end(self, last: Coroutine[object, object, object]) -> None:
-        """Run *last*, end the loop after it, and wait for neither: a caller may be anywhere, in the loop's thread too."""
+        """Run *last* and end the loop after it. Waits for neither, for it may be called in the loop's own thread."""
 
         def end(_: object) -> None:
             self._threads.shutdown(wait=False)

@@ -71,10 +71,12 @@ def create(request):
 }
 
 FLASK_SHOP = """
-from celery import Celery, Task, shared_task
+from celery import shared_task
 from flask import Blueprint, Flask, current_app, request
-from tasks_bridge import Job, RemoteTask, generate, install
+from tasks_bridge import Job, RemoteTask, generate
+from tasks_bridge.contrib.flask import TasksBridge
 
+bridge = TasksBridge()
 renders = Blueprint("renders", __name__)
 
 
@@ -95,18 +97,8 @@ def show(job_id):
 
 def create_app():
     app = Flask("shop")
-    app.config.update(PUBLISHED=[], CELERY={"broker_url": "redis://localhost:1/0"})
-
-    class FlaskTask(Task):
-        def __call__(self, *args, **kwargs):
-            with app.app_context():
-                return self.run(*args, **kwargs)
-
-    celery_app = Celery(app.name, task_cls=FlaskTask)
-    celery_app.config_from_object(app.config["CELERY"])
-    celery_app.set_default()
-    install(celery_app)
-    app.extensions["celery"] = celery_app
+    app.config.update(PUBLISHED=[], SECRET_KEY="test", TASKS_BRIDGE={"REDIS_URL": "redis://localhost:1/0"})
+    bridge.init_app(app)
     app.register_blueprint(renders)
     return app
 """

@@ -93,7 +93,7 @@ class TasksBridge:
         tell_by_task(celery)
         run_in_context(celery, app)
         app.extensions.setdefault(CELERY, celery)
-        app.extensions[KEY] = State(celery, bridge, Endpoints(celery))
+        app.extensions[KEY] = State(celery, Endpoints(celery))
         follow_contexts(app)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,8 +25,12 @@ class State:
 
     celery: Celery
     """The Celery app whose workers run the jobs."""
-    bridge: Bridge
     endpoints: Endpoints
+
+    @property
+    def bridge(self) -> Bridge:
+        """That app's settings and connections; in a test, the test's."""
+        return bridge_of(self.celery)
 
 
 def state_of(app: Flask) -> State:
