@@ -150,6 +150,7 @@ class Process:
             if time.monotonic() > give_up_at:
                 raise StartError(f"the {self.name} process did not start within {START_S:g} s (log: {self.log})")
             time.sleep(_LOOK_S)
+        self.check()  # or something else is at its address
 
     def said(self) -> str:
         """What it has printed."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
+from tasks_bridge.embedded import free_port
 from tests.smoke.processes import LocalProcess, Reaper, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,8 @@ class RunningExample:
     ) -> None:
         self.data = data
         self._arguments = [sys.executable, "-m", f"examples.{name}", "--data", str(data), *arguments]
-        self._port: str | None = None
+        # tests run side by side: two that look for a free port at the same time find the same one
+        self._port = str(free_port())
         self.process = LocalProcess(
             name,
             self._arguments,
@@ -55,8 +57,7 @@ class RunningExample:
 
     def start(self, *more: str) -> None:
         """Start it, with *more* arguments, and wait until it says that it is open."""
-        port = [] if self._port is None else ["--port", self._port]
-        self.process.argv = [*self._arguments, *port, *more]
+        self.process.argv = [*self._arguments, "--port", self._port, *more]
         self.begin()
         eventually(
             lambda: "Ctrl-C stops everything." in self.said or self.process.exit_code is not None,
@@ -65,7 +66,6 @@ class RunningExample:
             show=self.tail,
         )
         assert self.process.exit_code is None, f"expected {self.process.name} to open\n{self.tail()}"
-        self._port = self.url.rpartition(":")[2].strip("/")
 
     def stop(self, signal: str = "SIGINT") -> int:
         """Stop it as Ctrl-C does; returns its exit status."""
