@@ -19,7 +19,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
-from tasks_bridge.errors import SettingsError
+from tasks_bridge.errors import InvalidRequest, SettingsError
 from tasks_bridge.media import is_media_type
 from tasks_bridge.naming import parse_target
 from tasks_bridge.tokens import MIN_SECRET_CHARS
@@ -239,8 +239,12 @@ class Settings(BaseSettings):
     @field_validator("save_to")
     @classmethod
     def _check_save_to(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_target(value)  # its error is a ValueError
+        try:
+            if value is not None:
+                parse_target(value)
+        except InvalidRequest:  # it quotes the value, which may hold what is secret at the destination
+            msg = "must be an absolute path or a URL without password; its fields may be {id}, {index}, {ext}, {model}"
+            raise ValueError(msg) from None
         return value
 
     @field_validator("save_content_types")
