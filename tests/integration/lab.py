@@ -36,7 +36,7 @@ T = TypeVar("T")
 API_KEY = "sk-byts-integration-0123456789"
 PROMPT = "a fox that nobody else may read about"
 MODEL = "seedream-v4"
-END_S = 20.0
+END_S = 40.0
 """No job of these tests takes longer, however busy the machine is."""
 
 
