@@ -77,10 +77,10 @@ class _Wiring:
     def change(self, **_: Any) -> None:
         app, conf = self._app, self._app.conf
         # under the app's own namespace, if it has one: that comes first
-        self._before = {conf._key(name): conf.changes.get(conf._key(name), _NOT_SET) for name in self._changes}  # noqa: SLF001
+        changes = {conf._to_keys(name)[0]: value for name, value in self._changes.items()}  # noqa: SLF001
+        self._before = {key: conf.changes.get(key, _NOT_SET) for key in changes}
         self._connections = (app._pool, getattr(vars(app).get("amqp"), "_producer_pool", None))  # noqa: SLF001
-        for name, value in self._changes.items():
-            conf[name] = value
+        conf.changes.update(changes)
         self._connect(None, None)
         self._is_changed = True
 

@@ -1,6 +1,8 @@
-"""`ByteSpike`: jobs, workers and time as a test has them. Nothing here waits."""
+"""
+`ByteSpike`: jobs, workers and time as a test has them. Nothing here waits.
 
-from __future__ import annotations
+Celery 5.5 reads a task's annotations as they are: they are no text in this module.
+"""
 
 import asyncio
 import threading
