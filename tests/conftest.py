@@ -129,7 +129,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None  # xdist takes it
     chosen = config.option
-    looks_on = chosen.capture == "no" or chosen.trace or chosen.lf or chosen.stepwise
+    # which `-p no:cacheprovider` takes away
+    resumes = any(config.getoption(name, False) for name in ("lf", "stepwise"))
+    looks_on = chosen.capture == "no" or chosen.trace or resumes
     if looks_on or chosen.keyword or not all(Path(argument).is_dir() for argument in config.args):
         return 0
     return max(2, 3 * (os.cpu_count() or 1) // 2)

@@ -58,7 +58,8 @@ PAGE = """
 
 
 FILES = {
-    "pytest.ini": "[pytest]\npythonpath = .\n",
+    # as in this project, where several processes share the tests unless told otherwise
+    "pytest.ini": "[pytest]\npythonpath = .\naddopts = --numprocesses=2\n",
     "code_under_test.py": CODE,
     "test_it.py": TESTS,
     "docs/mutants.md": PAGE,

@@ -89,7 +89,8 @@ class Trials:
         os.dup2(null, 1)
         os.dup2(null, 2)
         _make_hypothesis_repeatable()
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-summary", "--assert=plain"]
+        # in this process alone, which is the one with the mutant
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-summary", "--assert=plain", "--numprocesses=0"]
         options.append(f"--basetemp={self._tree.parent / 'pytest'}")
         return int(pytest.main([*options, *self._tests], plugins=list(plugins)))
 
