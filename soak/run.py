@@ -216,7 +216,7 @@ class _Run:
 
     def _left(self) -> str:
         client: Any = self._bridge.store.client
-        queues = {name: client.llen(name) for name in ("celery", self._bridge.settings.queue)}
+        queues = {name: client.llen(name) for name in ("celery", self._bridge.settings.poll_queue)}
         return (
             f"{self._bridge.store.open_count()} jobs open, messages {queues}, {client.hlen('unacked')} unacknowledged"
         )
@@ -227,7 +227,7 @@ class _Run:
         try:
             return not (
                 self._bridge.store.open_count()
-                or any(client.llen(name) for name in ("celery", self._bridge.settings.queue))
+                or any(client.llen(name) for name in ("celery", self._bridge.settings.poll_queue))
                 or client.hlen("unacked")
             )
         except (StoreError, redis.RedisError):

@@ -72,7 +72,7 @@ class Alarm(bootsteps.StartStopStep):
         settings = bridge_of(consumer.app).settings
         if settings.alarm:
             _check_pool(consumer.pool)
-            _read_queue(consumer.app, settings.queue)
+            _read_queue(consumer.app, settings.poll_queue)
 
     def start(self, consumer: Any) -> None:
         """Celery's hook, also called after a lost connection came back."""
@@ -180,7 +180,7 @@ class AlarmThread(threading.Thread):
         bridge, settings = self._bridge, self._bridge.settings
         begun = time.monotonic()
         # the broker first: claiming what can't be published would only delay it
-        limit = self._room(settings.queue, BACKLOG_MESSAGES) * settings.poll_batch
+        limit = self._room(settings.poll_queue, BACKLOG_MESSAGES) * settings.poll_batch
         next_due_s = bridge.store.next_due_s()
         if next_due_s is None or next_due_s > 0:
             return settings.tick_s if next_due_s is None else min(next_due_s, settings.tick_s)
@@ -239,7 +239,7 @@ class AlarmThread(threading.Thread):
                 for batch in batches(
                     [c.job_id for c in claims if c.record is None], self._slots, bridge.settings.poll_batch
                 ):
-                    publish_poll(bridge.app, bridge.settings.queue, batch, producer=producer)
+                    publish_poll(bridge.app, bridge.settings.poll_queue, batch, producer=producer)
                     unpublished.difference_update(batch)
         finally:
             if unpublished:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 DEFAULT_KEY: Final = "default"
 """Alias of the key in ``BYTESPIKE_API_KEY``."""
+DEFAULT_NAMESPACE: Final = "tasks-bridge"
+QUEUE: Final = "tasks_bridge"
+"""Queue of poll messages, or its start."""
 
 HTTPS_PORT: Final = 443
 
@@ -91,10 +94,11 @@ class Settings(BaseSettings):
     """Celery's broker, for an app that has none configured; default: `redis_url`."""
     result_backend: SecretStr | None = None
     """Celery's result backend, for an app that has none configured; default: `redis_url`."""
-    namespace: str = Field(default="tasks-bridge", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    namespace: str = Field(default=DEFAULT_NAMESPACE, pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Start of every key in Redis, so that several deployments can share one."""
-    queue: str = Field(default="tasks_bridge", pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    """Celery queue of the `poll` messages. Every worker of an installed app reads it, whatever its ``-Q``."""
+    queue: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Celery queue of the `poll` messages. Every worker of an installed app reads it, whatever its ``-Q``. Default:
+    see `poll_queue`."""
     secret_key: SecretStr | None = None
     """What tokens in URLs are signed with: at least 32 characters that nobody can guess. There is no default: whatever
     needs it says so."""
@@ -359,6 +363,15 @@ class Settings(BaseSettings):
         """Whether anything limits what jobs may cost, beside their own `max_credits`."""
         limits = (self.spend_limit, self.spend_limit_per_label, self.spend_limit_per_job)
         return any(limit is not None for limit in limits)
+
+    @property
+    def poll_queue(self) -> str:
+        """
+        Celery queue of the `poll` messages.
+
+        A namespace of one's own has its own: polls that another app's workers took would come to nothing there.
+        """
+        return self.queue or (QUEUE if self.namespace == DEFAULT_NAMESPACE else f"{QUEUE}.{self.namespace}")
 
     @property
     def broker(self) -> str:

@@ -93,7 +93,7 @@ class Worker:
                 publish_generate(app, claim.job_id, claim.record)
         polled = [claim.job_id for claim in claims if claim.record is None]
         if polled:
-            publish_poll(app, settings.queue, polled)
+            publish_poll(app, settings.poll_queue, polled)
         return len(claims)
 
     def close(self) -> None:

@@ -293,7 +293,7 @@ class Lab:
         """How many messages wait in the broker."""
         client = self.bridge.store.client
         # Redis keeps a list for each priority of a queue
-        keys = [key for queue in (self.queue, self.settings.queue) for key in client.scan_iter(f"{queue}*")]
+        keys = [key for queue in (self.queue, self.settings.poll_queue) for key in client.scan_iter(f"{queue}*")]
         return sum(client.llen(key) for key in keys if client.type(key) == b"list")
 
 

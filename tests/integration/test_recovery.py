@@ -24,7 +24,7 @@ def get(result: Any) -> Any:
 
 
 def lose_all_messages(lab: Lab) -> None:
-    lab.bridge.store.client.delete(lab.queue, lab.settings.queue)
+    lab.bridge.store.client.delete(lab.queue, lab.settings.poll_queue)
     assert lab.queued() == 0
 
 
@@ -69,7 +69,7 @@ def test_doubled_messages_change_nothing(idle_lab: Lab) -> None:
         record = record_of(idle_lab, result.id)
         for _ in range(3):
             publish_generate(idle_lab.app, result.id, record)
-            publish_poll(idle_lab.app, idle_lab.settings.queue, [result.id, result.id])
+            publish_poll(idle_lab.app, idle_lab.settings.poll_queue, [result.id, result.id])
 
     double()
     with idle_lab.worker():

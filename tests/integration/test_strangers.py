@@ -40,7 +40,7 @@ def open_lab(request: pytest.FixtureRequest, redis_url: str, sandbox: SandboxSer
 
 
 def queues(lab: Lab) -> tuple[str, str]:
-    return lab.queue, lab.settings.queue
+    return lab.queue, lab.settings.poll_queue
 
 
 def send(lab: Lab, name: str, body: bytes, content_type: str, **headers: Any) -> None:
@@ -49,7 +49,7 @@ def send(lab: Lab, name: str, body: bytes, content_type: str, **headers: Any) ->
     with lab.app.connection_for_write() as connection:
         Producer(connection.default_channel).publish(
             body,
-            routing_key=lab.settings.queue if name == POLL else lab.queue,
+            routing_key=lab.settings.poll_queue if name == POLL else lab.queue,
             content_type=content_type,
             content_encoding="utf-8" if "json" in content_type or "yaml" in content_type else "binary",
             headers=values,
@@ -161,7 +161,7 @@ def test_messages_that_wait_in_the_broker_show_neither_key_nor_prompt(open_lab: 
     with lab.current():
         results = [generate.apply_async((MODEL, lab.params()), link=publish.s()) for _ in range(2)]
         chord([lab.signature(), lab.signature()])(publish.s())
-        publish_poll(lab.app, lab.settings.queue, [result.id for result in results])
+        publish_poll(lab.app, lab.settings.poll_queue, [result.id for result in results])
         bodies = []
         with lab.app.connection_for_read() as connection:
             channel: Any = connection.default_channel

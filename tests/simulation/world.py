@@ -339,7 +339,7 @@ class World:
         """The messages that wait, in order; the test takes from it what is to be taken, doubled or lost."""
         new = []
         channel: Any = self._broker.default_channel
-        for queue in ("simulation", self.settings.queue):
+        for queue in ("simulation", self.settings.poll_queue):
             channel.queue_declare(queue)
             while raw := channel.basic_get(queue, no_ack=True):
                 new.append(self._read(raw))

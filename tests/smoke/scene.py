@@ -150,7 +150,7 @@ class Scene:
     @property
     def queues(self) -> list[str]:
         """The queues in which messages of this application wait."""
-        return [*self.app.amqp.queues, self.bridge.settings.queue, "callbacks"]
+        return [*self.app.amqp.queues, self.bridge.settings.poll_queue, "callbacks"]
 
     def lose_messages(self) -> None:
         """Empty all queues, as a broker does that was not made durable."""

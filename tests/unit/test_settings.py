@@ -97,6 +97,12 @@ def test_a_wrong_value_is_said_to_be_that_of_the_argument_and_of_its_variable(mo
     ]
 
 
+def test_each_namespace_has_a_queue_of_its_own() -> None:
+    assert Settings().poll_queue == "tasks_bridge"
+    assert Settings(namespace="shop").poll_queue == "tasks_bridge.shop"
+    assert Settings(namespace="shop", queue="polls").poll_queue == "polls"
+
+
 def test_an_unknown_argument_is_an_error() -> None:
     with pytest.raises(SettingsError, match=r"unknown setting 'qzqzqz'$"):
         Settings(qzqzqz=3)
