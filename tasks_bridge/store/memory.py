@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
@@ -30,13 +31,22 @@ if TYPE_CHECKING:
 POLLED_STATES: Final = frozenset({JobState.PENDING, JobState.RUNNING})
 
 
+class _Phase(Enum):
+    """See `base`; ended is a job that is off the schedule."""
+
+    WAITING = auto()
+    CLAIMED = auto()
+    LEASED = auto()
+    ENDED = auto()
+
+
 @dataclass(slots=True)
 class _Job:
     state: JobState
     record: JobRecord
     body: bytes | None
     due_at: float | None
-    phase: str
+    phase: _Phase
     token: int = 0
     claims: int = 0
     cancel: str | None = None
@@ -55,15 +65,15 @@ class _Job:
 
 @dataclass
 class MemoryStore:
-    """`Store` in a dictionary, under one lock."""
+    """
+    `Store` in a dictionary, under one lock.
+
+    Nothing is beside it, as entries and messages are in a Redis, and nobody follows its jobs.
+    """
 
     clock: Callable[[], float] = time.time
     keep_body: bool = False
     version: int = RECORD_VERSION
-    notices: list[tuple[str, str]] = field(default_factory=list)
-    """What was published to followers: (job id, notice)."""
-    beside: list[Beside | Message] = field(default_factory=list)
-    """What was set or pushed along with jobs."""
     _jobs: dict[str, _Job] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
@@ -78,16 +88,16 @@ class MemoryStore:
         messages: Mapping[str, Message] = NO_MESSAGES,
     ) -> list[Registered]:
         """See `Store.register_many`."""
+        del besides, messages
         with self._lock:
-            return [self._register(job, messages.get(job.job_id), besides.get(job.job_id)) for job in jobs]
+            return [self._register(job) for job in jobs]
 
-    def _register(self, new: Registration, *beside: Beside | Message | None) -> Registered:
-        phase = "claimed" if new.published else "waiting"
+    def _register(self, new: Registration) -> Registered:
+        phase = _Phase.CLAIMED if new.published else _Phase.WAITING
         if job := self._find(new.job_id):
             again = job.record == new.record and (job.token, job.phase, job.claims) == (0, phase, 0)
             return Registered(again, job.state, job.record)
         self._jobs[new.job_id] = _Job(JobState.QUEUED, new.record, new.body, self.clock() + new.delay_s, phase)
-        self.beside += [each for each in beside if each is not None]
         return Registered(is_new=True, state=JobState.QUEUED, record=new.record)
 
     def claim(self, limit: int, lease_s: float, *, submits: int | None = None) -> list[Claim]:
@@ -108,7 +118,7 @@ class MemoryStore:
                     job.left_to = job.record.version
                     continue
                 job.due_at = now + lease_s * 2 ** min(job.claims, 6)
-                job.phase = "claimed"
+                job.phase = _Phase.CLAIMED
                 job.claims += 1
                 claims.append(Claim(job_id, job.state, None if job.state in POLLED_STATES else self._upgraded(job)))
             return claims
@@ -116,9 +126,10 @@ class MemoryStore:
     def release(self, job_ids: Sequence[str]) -> int:
         """See `Store.release`."""
         with self._lock:
-            jobs = [job for job_id in dict.fromkeys(job_ids) if (job := self._find(job_id)) and job.phase == "claimed"]
+            found = [job for job_id in dict.fromkeys(job_ids) if (job := self._find(job_id))]
+            jobs = [job for job in found if job.phase is _Phase.CLAIMED]
             for job in jobs:
-                job.phase, job.claims = "waiting", max(job.claims - 1, 0)
+                job.phase, job.claims = _Phase.WAITING, max(job.claims - 1, 0)
                 _schedule(job, self.clock())
             return len(jobs)
 
@@ -129,17 +140,17 @@ class MemoryStore:
             leases = []
             for job_id in job_ids:
                 job = self._find(job_id)
-                if job is None or job.due_at is None or not (job.phase == "claimed" or _is_due(job, now)):
+                if job is None or not (job.phase is _Phase.CLAIMED or _is_due(job, now)):
                     continue
                 if job.record.version > self.version:
-                    if job.phase == "claimed":
-                        job.phase, job.claims = "waiting", max(job.claims - 1, 0)
+                    if job.phase is _Phase.CLAIMED:
+                        job.phase, job.claims = _Phase.WAITING, max(job.claims - 1, 0)
                     job.left_to = job.record.version
                     continue
                 if (job.state in POLLED_STATES) != (purpose is Purpose.POLL):
                     continue
                 job.token += 1
-                job.phase = "leased"
+                job.phase = _Phase.LEASED
                 job.recheck = False
                 _schedule(job, now + lease_s)
                 body = job.body if job.state is JobState.QUEUED else None
@@ -152,7 +163,7 @@ class MemoryStore:
         with self._lock:
             for lease in leases:
                 job = self._find(lease.job_id)
-                if job and job.token == lease.token and job.phase == "leased":
+                if job and job.token == lease.token and job.phase is _Phase.LEASED:
                     _schedule(job, self.clock() + lease_s)
 
     def write(
@@ -179,10 +190,10 @@ class MemoryStore:
             return False
         if job.record.version > write.record.version:
             return False
-        if job.phase == "ended":
+        if job.phase is _Phase.ENDED:
             return True
         job.state, job.record, job.claims = write.state, write.record, 0
-        job.phase = "claimed" if write.published else "waiting"
+        job.phase = _Phase.CLAIMED if write.published else _Phase.WAITING
         if job.state is not JobState.QUEUED and not self.keep_body:
             job.body = None
         unseen = job.cancel is not None and write.lease.cancel is None and not job.state.is_terminal
@@ -191,8 +202,6 @@ class MemoryStore:
         if job.recheck and job.heard_at is not None and job.state in POLLED_STATES:
             due_at = min(due_at, max(now, job.heard_at))
         _schedule(job, due_at)
-        if write.notice:
-            self.notices.append((write.lease.job_id, write.notice))
         return True
 
     def end(self, lease: Lease, ttl_s: float) -> bool:
@@ -201,8 +210,8 @@ class MemoryStore:
             job = self._find(lease.job_id)
             if job is None or job.token != lease.token:
                 return False
-            if job.phase != "ended":
-                job.phase, job.due_at, job.forget_at = "ended", None, self.clock() + ttl_s
+            if job.phase is not _Phase.ENDED:
+                job.phase, job.due_at, job.forget_at = _Phase.ENDED, None, self.clock() + ttl_s
                 job.left_to, job.record = None, lease.record.but(options={})
             return True
 
@@ -214,18 +223,21 @@ class MemoryStore:
                 return None
             if job.state in OPEN_STATES:
                 job.cancel = job.cancel or reason or NO_REASON
-                if job.phase != "leased" and job.due_at is not None:
-                    now = self.clock()
-                    _schedule(job, now if job.left_to else min(job.due_at, now))
+                now = self.clock()
+                due_at = _due_at(job, now)
+                if job.phase is not _Phase.LEASED and due_at is not None:
+                    _schedule(job, min(due_at, now))
             return job.state
 
     def touch(self, job_ids: Sequence[str], delay_s: float = 0.0) -> int:
         """See `Store.touch`."""
         with self._lock:
+            now = self.clock()
             jobs = [job for job_id in job_ids if (job := self._find(job_id)) and job.state in OPEN_STATES]
             for job in jobs:
-                if job.phase == "waiting" and job.due_at is not None and not job.left_to:
-                    job.due_at = min(job.due_at, self.clock() + delay_s)
+                due_at = _due_at(job, now)
+                if job.phase is _Phase.WAITING and due_at is not None:
+                    job.due_at = min(due_at, now + delay_s)
             return len(jobs)
 
     def announce(self, job_id: str, gap_s: float) -> bool:
@@ -235,10 +247,11 @@ class MemoryStore:
             if job is None or job.state not in OPEN_STATES:
                 return False
             at = now if job.heard_at is None else max(now, job.heard_at + gap_s)
-            if job.phase == "leased" and not job.recheck:
+            if job.phase is _Phase.LEASED and not job.recheck:
                 job.heard_at, job.recheck = at, True
-            waits = job.phase == "waiting" and job.state in POLLED_STATES and not job.left_to
-            if waits and job.due_at is not None and job.due_at > at:
+            due_at = _due_at(job, now)
+            waits = job.phase is _Phase.WAITING and job.state in POLLED_STATES
+            if waits and due_at is not None and due_at > at:
                 job.heard_at = job.due_at = at
             return True
 
@@ -247,7 +260,7 @@ class MemoryStore:
         with self._lock:
             now = self.clock()
             return [
-                Entry(job_id, job.state, job.record, job.cancel, now if job.left_to else job.due_at, now)
+                Entry(job_id, job.state, job.record, job.cancel, _due_at(job, now), now)
                 if (job := self._find(job_id))
                 else None
                 for job_id in job_ids
@@ -256,7 +269,7 @@ class MemoryStore:
     def ids(self) -> list[str]:
         """Of all jobs, in the order in which they were registered."""
         with self._lock:
-            return list(self._jobs)
+            return [job_id for job_id in list(self._jobs) if self._find(job_id)]
 
     def due_count(self) -> int:
         """See `Store.due_count`."""
@@ -272,7 +285,7 @@ class MemoryStore:
     def newer_count(self) -> int:
         """See `Store.newer_count`."""
         with self._lock:
-            return sum((job.left_to or 0) > self.version for job in self._jobs.values())
+            return sum(job.left_to is not None and job.left_to > self.version for job in self._jobs.values())
 
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""
@@ -291,7 +304,8 @@ class MemoryStore:
         return job.left_to is not None and job.left_to <= self.version
 
     def _upgraded(self, job: _Job) -> JobRecord:
-        return job.record if job.record.version >= self.version else job.record.but(version=self.version)
+        """The record to act on, which is of this version or an older one, as this version would have written it."""
+        return job.record.but(version=self.version)
 
     def _find(self, job_id: str) -> _Job | None:
         job = self._jobs.get(job_id)
@@ -301,8 +315,13 @@ class MemoryStore:
         return job
 
 
+def _due_at(job: _Job, now: float) -> float | None:
+    return job.due_at if job.left_to is None else now
+
+
 def _is_due(job: _Job, now: float) -> bool:
-    return job.left_to is not None or (job.due_at is not None and job.due_at <= now)
+    due_at = _due_at(job, now)
+    return due_at is not None and due_at <= now
 
 
 def _schedule(job: _Job, at: float) -> None:
@@ -314,8 +333,8 @@ def _shared(lanes: dict[str, list[tuple[float, str]]], limit: int, submits: int)
     ordered = sorted(((sorted(due), lane) for lane, due in lanes.items()), key=lambda each: (each[0][0][0], each[1]))
     taken = dict.fromkeys(lanes, 0)
     left, before = limit, None
-    while left != before:
-        before, share = left, max(left // max(len(ordered), 1), 1)
+    while ordered and left != before:
+        before, share = left, max(left // len(ordered), 1)
         for due, lane in ordered:
             take = min(share, len(due) - taken[lane], left)
             if lane.startswith("submit"):

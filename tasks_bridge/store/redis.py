@@ -358,17 +358,16 @@ class RedisStore:
             SettingsError: It may evict keys when memory runs short, and with them jobs.
         """
         with self._errors():
-            policy = str(self._redis.info("memory").get("maxmemory_policy", "noeviction"))
-        if policy != "noeviction":
+            policy = self._redis.info("memory").get("maxmemory_policy")
+        if policy not in (None, "noeviction"):
             raise SettingsError(
                 f"Redis at {self.address} evicts keys when memory runs short (maxmemory-policy {policy}), which would "
                 "lose jobs that are paid for: set maxmemory-policy to noeviction"
             )
 
     def _upgraded(self, stored: bytes, job_id: str) -> JobRecord:
-        """A record to act on, as this version would have written it."""
-        record = _unpacked(stored, job_id)
-        return record if record.version >= self._version else record.but(version=self._version)
+        """A record to act on, which is of this version or an older one, as this version would have written it."""
+        return _unpacked(stored, job_id).but(version=self._version)
 
     def _run(self, script: str, *arguments: str | bytes | float) -> Any:
         now = "" if self._clock is None else f"{self._clock():.6f}"

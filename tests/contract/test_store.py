@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from importlib.resources import files
 
 import pytest
 import redis
+from pydantic import SecretStr
 
+from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.store import Claim, Lease, Purpose, Registered, Store
 from tasks_bridge.store.base import LANES, Beside, Registration, Write, lane_of
 from tasks_bridge.store.memory import MemoryStore
-from tasks_bridge.store.redis import RedisStore
+from tasks_bridge.store.redis import RedisStore, connect
 
 BODY = b'{"model":"m","params":{"prompt":"a fox"}}'
 LEASE_S = 15.0
@@ -44,8 +47,8 @@ def make_store(request: pytest.FixtureRequest, clock: Clock, namespace: str) -> 
     if request.param == "memory":
         shared = MemoryStore(clock)
 
-        def make_memory(*, keep_body: bool = False) -> Store:
-            shared.keep_body = keep_body
+        def make_memory(**options: bool) -> Store:
+            vars(shared).update(options)
             return shared
 
         yield make_memory
@@ -53,8 +56,8 @@ def make_store(request: pytest.FixtureRequest, clock: Clock, namespace: str) -> 
     name = {"packaged": "redis_url", "installed": "installed_redis_url"}[request.param]
     with redis.Redis.from_url(request.getfixturevalue(name)) as client:
 
-        def make_redis(*, keep_body: bool = False) -> Store:
-            return RedisStore(client, namespace=namespace, keep_body=keep_body, clock=clock)
+        def make_redis(**options: bool) -> Store:
+            return RedisStore(client, namespace=namespace, clock=clock, **options)
 
         yield make_redis
 
@@ -114,6 +117,15 @@ def test_a_new_job_is_queued_and_due_after_its_delay(store: Store, clock: Clock)
     assert due_at(store, "job") == clock.now + 5
     assert store.open_count() == 1
     assert store.due_count() == 0
+
+
+def test_a_new_job_can_begin_before_it_is_due_only_if_its_message_is_about_to_be_published(store: Store) -> None:
+    register(store, "waits", delay_s=5)
+    register(store, "published", delay_s=5, published=True)
+
+    leases = store.begin(["waits", "published"], Purpose.GENERATE, LEASE_S)
+
+    assert [lease.job_id for lease in leases] == ["published"]
 
 
 def test_a_known_id_is_answered_with_the_job_it_belongs_to(store: Store) -> None:
@@ -819,6 +831,8 @@ def test_touch_shortens_countdowns_and_never_lengthens_them(store: Store, clock:
     assert store.touch(["late", "soon", "unknown"], 5) == 2
     assert due_at(store, "late") == clock.now + 5
     assert due_at(store, "soon") == clock.now + 1
+    assert store.touch(["late"]) == 1
+    assert due_at(store, "late") == clock.now
 
 
 def test_touch_leaves_leased_claimed_and_finished_jobs_alone(store: Store, clock: Clock) -> None:
@@ -946,8 +960,11 @@ def test_open_jobs_wait_for_ever(store: Store, clock: Clock) -> None:
     assert len(store.claim(10, LEASE_S)) == len(OPEN_STATES)
 
 
-def test_bodies_are_kept_where_that_is_wanted(make_store: Callable[..., Store]) -> None:
-    store = make_store(keep_body=True)
+@pytest.mark.parametrize(("options", "kept"), [({}, None), ({"keep_body": False}, None), ({"keep_body": True}, BODY)])
+def test_bodies_are_kept_where_that_is_wanted(
+    make_store: Callable[..., Store], options: dict[str, bool], kept: bytes | None
+) -> None:
+    store = make_store(**options)
     register(store, "job", published=True)
     store.write(begin(store, "job"), JobState.PENDING, a_record(), delay_s=0)
 
@@ -957,20 +974,39 @@ def test_bodies_are_kept_where_that_is_wanted(make_store: Callable[..., Store]) 
         assert isinstance(store, MemoryStore)
         body = store._jobs["job"].body
 
-    assert body == BODY
+    assert body == kept
 
 
 def test_memory_forgets_an_ended_job_after_its_time() -> None:
     clock = Clock()
     store = MemoryStore(clock)
     put(store, "job", JobState.COMPLETED, delay_s=0)
-    store.end(begin(store, "job"), ttl_s=60)
+    lease = begin(store, "job")
+    assert store.end(lease, ttl_s=60)
 
     clock.advance(59)
+    assert store.end(lease, ttl_s=60), "a repeated end should be answered as the first, and prolong nothing"
     assert store.get(["job"]) != [None]
     clock.advance(1)
     assert store.get(["job"]) == [None]
     assert register(store, "job").is_new
+
+
+def test_memory_lists_the_jobs_that_it_remembers_in_the_order_in_which_they_came() -> None:
+    clock = Clock()
+    store = MemoryStore(clock)
+    for job_id in ("b", "c", "a"):
+        register(store, job_id)
+    lease = begin(store, "b")
+    store.write(lease, JobState.COMPLETED, a_record(), delay_s=0)
+    store.end(lease, ttl_s=60)
+    assert store.ids() == ["b", "c", "a"]
+
+    clock.advance(60)
+
+    assert store.ids() == ["c", "a"]
+    register(store, "b")
+    assert store.ids() == ["c", "a", "b"]
 
 
 # -- what only Redis has ----------------------------------------------------------------------------------------------
@@ -1080,11 +1116,66 @@ def test_followers_hear_of_each_change_and_of_no_late_one(redis_store: RedisStor
 
 
 def test_the_servers_clock_rules(redis_store: RedisStore) -> None:
-    seconds, micros = redis_store.client.time()
+    def server_time() -> float:
+        seconds, micros = redis_store.client.time()
+        return int(seconds) + int(micros) / 1e6
 
-    assert redis_store.now() == pytest.approx(seconds + micros / 1e6, abs=1.0)
+    before = server_time()
+    assert before - 0.001 <= redis_store.now() <= server_time() + 0.001
     register(redis_store, "job", delay_s=100)
     assert due_at(redis_store, "job") == pytest.approx(redis_store.now() + 100, abs=1.0)
+
+
+def test_the_servers_clock_is_asked_once(redis_store: RedisStore) -> None:
+    def asked() -> int:
+        return int(redis_store.client.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"])
+
+    before = asked()
+
+    assert redis_store.now() <= redis_store.now() <= redis_store.now()
+    assert asked() == before + 1
+
+
+def test_a_server_that_does_not_know_us_that_is_not_there_or_that_hangs_is_told_from_one_that_refuses(
+    redis_url: str, namespace: str
+) -> None:
+    def failed(url: str) -> StoreError:
+        with connect(SecretStr(url), patience_s=0.4) as client:
+            store = RedisStore(client, namespace=namespace)
+            with pytest.raises(StoreError, match=f"^Redis at {store.address} ") as caught:
+                store.newer_count()
+        # redis-py's frames and messages may hold the password
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+        assert "hush" not in str(caught.value)
+        return caught.value
+
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(f"{{{namespace}}}:newer", "not ours")
+    stranger, refused = failed(redis_url.replace("://", "://stranger:hush@")), failed(redis_url)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        nobody = failed(f"redis://user:hush@127.0.0.1:{listener.getsockname()[1]}/0")
+        listener.listen()
+        silent = failed(f"redis://user:hush@127.0.0.1:{listener.getsockname()[1]}/0")
+
+    assert "refuses the user name or password" in str(stranger)
+    assert "refused a command: WRONGTYPE" in str(refused)
+    assert type(stranger) is type(refused) is StoreError
+    for unreachable in (nobody, silent):
+        assert isinstance(unreachable, StoreUnreachable)
+        assert "can't be reached" in str(unreachable)
+        assert str(unreachable).endswith("Is it running?")
+
+
+def test_a_server_that_may_evict_jobs_is_refused_by_name(redis_store: RedisStore) -> None:
+    redis_store.check()
+    redis_store.client.config_set("maxmemory-policy", "volatile-ttl")
+    try:
+        with pytest.raises(SettingsError, match=f"{redis_store.address} .*volatile-ttl.* to noeviction"):
+            redis_store.check()
+    finally:
+        redis_store.client.config_set("maxmemory-policy", "noeviction")
 
 
 def test_jobs_survive_the_loss_of_the_servers_scripts(redis_store: RedisStore) -> None:

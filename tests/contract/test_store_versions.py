@@ -204,6 +204,7 @@ def test_a_newer_job_can_be_cancelled_by_an_older_caller(pair: Pair) -> None:
 def test_a_newer_job_that_was_put_aside_is_due_now_and_can_not_be_hurried(pair: Pair) -> None:
     put(pair.new, "newer", NEW)
     claimed(pair.old)
+    pair.clock.now += 60
 
     assert pair.old.touch(["newer"]) == 1
     assert pair.old.get(["newer"])[0].due_at == pair.clock.now  # type: ignore[union-attr]

@@ -33,7 +33,7 @@ EXPLAINED: Final = "docs/mutants.md"
 _STORE: Final = ("tests/contract/test_store.py", "tests/contract/test_store_versions.py")
 _TWINS: Final = "tests/contract/test_store_stateful.py"
 # Redis from the package only: what the system's makes of the scripts is the contract suite's business.
-_IN_REDIS: Final = ("-k", "not installed and not memory", *_STORE, _TWINS)
+_IN_REDIS: Final = ("-k", "not installed and not memory", "tests/unit/test_redis_store.py", *_STORE, _TWINS)
 _IN_MEMORY: Final = ("-k", "not installed and not packaged", *_STORE, _TWINS)
 
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
@@ -41,7 +41,8 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "tasks_bridge/models.py": ("tests/unit/test_models.py", "tests/unit/test_wire.py"),
     "tasks_bridge/record.py": ("tests/unit/test_record.py", "tests/unit/test_steps.py", "tests/unit/test_budget.py"),
     "tasks_bridge/settings.py": (
-        *("tests/unit/test_settings.py", "tests/unit/test_fuzz.py"),
+        "tests/unit/test_settings.py",
+        "tests/unit/test_fuzz.py::test_any_environment_is_a_configuration_or_an_error_that_names_a_variable_and_shows_no_value",
         "tests/unit/test_docs.py::test_every_setting_is_on_its_page_with_its_default_and_no_other_is",
     ),
     "tasks_bridge/sse.py": ("tests/unit/test_sse.py", "tests/unit/test_fuzz.py"),
