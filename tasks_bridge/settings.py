@@ -67,7 +67,6 @@ class Settings(BaseSettings):
         env_prefix=_OWN_PREFIX,
         extra="forbid",
         frozen=True,
-        populate_by_name=True,
         hide_input_in_errors=True,
         env_ignore_empty=True,
     )
@@ -216,6 +215,11 @@ class Settings(BaseSettings):
             values.clear()
             field = str(error).split('"')[1]
             raise SettingsError(f"The settings are wrong: {field} ({_variable(field)}): must be JSON") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse, as `frozen` does, but without showing what may be a secret."""
+        del value
+        raise SettingsError(f"Settings do not change: make others, with another {name}")
 
     @field_validator("base_url")
     @classmethod

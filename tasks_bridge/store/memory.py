@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from threading import RLock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store.base import (
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 POLLED_STATES: Final = frozenset({JobState.PENDING, JobState.RUNNING})
+
+
+_Lane: TypeAlias = tuple[bool, str]
+"""Whether its jobs are to be submitted, and its number: in the order of the names that lanes have in Redis."""
 
 
 class _Phase(Enum):
@@ -57,19 +61,14 @@ class _Job:
     """Version of its record, while it is due and waits for a worker of that version or a newer one."""
 
     @property
-    def lane(self) -> str:
+    def lane(self) -> _Lane:
         """Jobs that are to be submitted have lanes of their own."""
-        kind = "submit" if self.state is JobState.QUEUED else "poll"
-        return f"{kind}:{lane_of(self.record)}"
+        return self.state is JobState.QUEUED, str(lane_of(self.record))
 
 
 @dataclass
 class MemoryStore:
-    """
-    `Store` in a dictionary, under one lock.
-
-    Nothing is beside it, as entries and messages are in a Redis, and nobody follows its jobs.
-    """
+    """`Store` in a dictionary, under one lock, with nothing beside it and without followers."""
 
     clock: Callable[[], float] = time.time
     keep_body: bool = False
@@ -84,11 +83,10 @@ class MemoryStore:
     def register_many(
         self,
         jobs: Sequence[Registration],
-        besides: Mapping[str, Beside] = NOTHING_BESIDE,
+        besides: Mapping[str, Beside] = NOTHING_BESIDE,  # nothing is beside it
         messages: Mapping[str, Message] = NO_MESSAGES,
     ) -> list[Registered]:
         """See `Store.register_many`."""
-        del besides, messages
         with self._lock:
             return [self._register(job) for job in jobs]
 
@@ -107,7 +105,7 @@ class MemoryStore:
             left_to_us = sorted((job.left_to, job_id) for job_id, job in self._jobs.items() if self._is_left_to_us(job))
             for _, job_id in left_to_us[:limit]:
                 _schedule(self._jobs[job_id], now)
-            lanes: dict[str, list[tuple[float, str]]] = {}
+            lanes: dict[_Lane, list[tuple[float, str]]] = {}
             for job_id, job in self._jobs.items():
                 if job.due_at is not None and job.due_at <= now and job.left_to is None:
                     lanes.setdefault(job.lane, []).append((job.due_at, job_id))
@@ -328,7 +326,7 @@ def _schedule(job: _Job, at: float) -> None:
     job.due_at, job.left_to = at, None
 
 
-def _shared(lanes: dict[str, list[tuple[float, str]]], limit: int, submits: int) -> list[str]:
+def _shared(lanes: dict[_Lane, list[tuple[float, str]]], limit: int, submits: int) -> list[str]:
     """Which jobs are claimed, lane by lane: see `Store.claim`."""
     ordered = sorted(((sorted(due), lane) for lane, due in lanes.items()), key=lambda each: (each[0][0][0], each[1]))
     taken = dict.fromkeys(lanes, 0)
@@ -337,7 +335,7 @@ def _shared(lanes: dict[str, list[tuple[float, str]]], limit: int, submits: int)
         before, share = left, max(left // len(ordered), 1)
         for due, lane in ordered:
             take = min(share, len(due) - taken[lane], left)
-            if lane.startswith("submit"):
+            if lane[0]:
                 take = min(take, submits)
                 submits -= take
             taken[lane] += take

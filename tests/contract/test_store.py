@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.store import Claim, Lease, Purpose, Registered, Store
-from tasks_bridge.store.base import LANES, Beside, Registration, Write, lane_of
+from tasks_bridge.store.base import LANES, Beside, Message, Registration, Write, lane_of
 from tasks_bridge.store.memory import MemoryStore
 from tasks_bridge.store.redis import RedisStore, connect
 
@@ -1041,18 +1041,18 @@ def test_redis_forgets_a_kept_prompt_with_its_job(each_redis_url: str, namespace
         assert 50_000 < client.pttl(store.key("body", "job")) <= 60_000
 
 
-def test_every_key_is_in_the_namespace(redis_store: RedisStore, namespace: str) -> None:
-    client = redis_store.client
-    before = set(client.keys("*"))
-    put(redis_store, "job", JobState.RUNNING)
-    register(redis_store, "other")
+def test_every_key_is_in_the_namespace(each_redis_url: str, namespace: str) -> None:
+    with redis.Redis.from_url(each_redis_url, db=9) as client:  # which no other test has written to
+        client.flushdb()
+        store = RedisStore(client, namespace=namespace)
+        put(store, "job", JobState.RUNNING)
+        register(store, "other")
 
-    new = set(client.keys("*")) - before
+        keys = set(client.keys("*"))
 
     lane = lane_of(a_record())
     names = (f"due:poll:{lane}", f"due:submit:{lane}", "job:job", "job:other", "body:other")
-    assert new == {f"{{{namespace}}}:{name}".encode() for name in names}
-    assert not client.exists("")
+    assert keys == {f"{{{namespace}}}:{name}".encode() for name in names}
 
 
 def test_what_is_to_be_set_beside_a_job_is_set_for_new_ones_only(redis_store: RedisStore) -> None:
@@ -1071,6 +1071,16 @@ def test_what_is_to_be_set_beside_a_job_is_set_for_new_ones_only(redis_store: Re
     assert client.mget(names.values()) == [b"entry", b"entry", None]
     assert client.ttl(names["for ever"]) == -1
     assert 50 < client.ttl(names["for a minute"]) <= 60
+
+
+def test_a_message_is_pushed_along_with_its_job_if_that_is_new(redis_store: RedisStore) -> None:
+    queue = redis_store.key("queue", "celery")
+    register(redis_store, "known")
+    messages = {job_id: Message(queue, f"about {job_id}") for job_id in ("known", "one", "two")}
+
+    redis_store.register_many([registration(job_id) for job_id in ("known", "one", "silent", "two")], messages=messages)
+
+    assert redis_store.client.lrange(queue, 0, -1) == [b"about two", b"about one"], "the list's end is read first"
 
 
 def test_a_claim_drops_what_is_on_the_schedule_without_being_a_job_of_that_lane(redis_store: RedisStore) -> None:
