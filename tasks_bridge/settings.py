@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        if not _is_plain_url(value):
             msg = "must be an http or https URL without user and query"
             raise ValueError(msg)
         return value.rstrip("/")
@@ -232,7 +232,7 @@ class Settings(BaseSettings):
     @field_validator("callback_base_url")
     @classmethod
     def _check_callback_base_url(cls, value: str | None) -> str | None:
-        if value is not None and (not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value) or _host(value) is None):
+        if value is not None and not _is_plain_url(value):
             msg = "must be an https URL without user, query and fragment"
             raise ValueError(msg)
         return None if value is None else value.rstrip("/")
@@ -402,12 +402,18 @@ def is_readable(url: SecretStr) -> bool:
     return True
 
 
-def _host(url: str) -> str | None:
+def _is_plain_url(url: str) -> bool:
+    """Whether *url* is one of HTTP without user, query and fragment, and can be taken apart."""
     try:
         parts = urlsplit(url)
-        return parts.hostname if parts.port != 0 else None
+        can_be_reached = bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, brackets that don't match
-        return None
+        return False
+    return can_be_reached and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url) is not None
+
+
+def _host(plain_url: str) -> str:
+    return str(urlsplit(plain_url).hostname)
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
@@ -417,17 +423,17 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _is_loopback(host: str | None) -> bool:
-    address = _address(host or "")
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
     return host == "localhost" or (address is not None and address.is_loopback)
 
 
-def _is_public(host: str | None) -> bool:
+def _is_public(host: str) -> bool:
     """Whether *host* may be reached from outside, as far as its name tells."""
-    address = _address(host or "")
+    address = _address(host)
     if address is not None:
         return address.is_global
-    name = (host or "").rstrip(".")
+    name = host.removesuffix(".")
     return "." in name and not name.endswith((".localhost", ".local", ".internal"))
 
 
@@ -443,7 +449,7 @@ def _refuse_unknown_names(environment: Sequence[str]) -> None:
         upper = name.upper()
         if upper.startswith((_API_PREFIX, _OWN_PREFIX)) and upper not in known.values():
             # without the prefix, which would make all of them look alike
-            close = difflib.get_close_matches(upper.removeprefix(_API_PREFIX).removeprefix(_OWN_PREFIX), known, n=1)
+            close = difflib.get_close_matches(upper.removeprefix(_API_PREFIX).removeprefix(_OWN_PREFIX), known)
             hint = f": did you mean {known[close[0]]}?" if close else f"; known are {', '.join(sorted(known.values()))}"
             raise SettingsError(f"Unknown setting {name!r} in the environment{hint}")
 
@@ -453,7 +459,7 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors(include_input=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
         if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(field, Settings.model_fields, n=1)
+            close = difflib.get_close_matches(field, Settings.model_fields)
             parts.append(f"unknown setting {field!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
         else:
             text = problem["msg"].removeprefix("Value error, ")

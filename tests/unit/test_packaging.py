@@ -62,7 +62,7 @@ def test_no_committed_file_holds(kind):
 
 
 def test_constraints_are_versions_and_nothing_else():
-    requirement = re.compile(r"[a-z0-9-]+==[A-Za-z0-9.]+(?: ; [a-zA-Z0-9_.<>!=' ()]+)?")
+    requirement = re.compile(r"[a-z0-9-]+==[A-Za-z0-9.]+(?: ; [a-zA-Z0-9_.<>!=' ()*]+)?")
     lines = (ROOT / "constraints.txt").read_text().splitlines()
 
     assert lines, "expected constraints.txt to hold versions"

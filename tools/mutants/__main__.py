@@ -43,6 +43,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "tasks_bridge/settings.py": (
         "tests/unit/test_settings.py",
         "tests/unit/test_fuzz.py::test_any_environment_is_a_configuration_or_an_error_that_names_a_variable_and_shows_no_value",
+        "tests/unit/test_secrets.py::test_no_error_of_the_settings_leads_to_a_secret",
         "tests/unit/test_docs.py::test_every_setting_is_on_its_page_with_its_default_and_no_other_is",
     ),
     "tasks_bridge/sse.py": ("tests/unit/test_sse.py", "tests/unit/test_fuzz.py"),
