@@ -9,7 +9,7 @@ RUN /opt/build/bin/pip install --constraint constraints.txt build hatchling
 # Dependencies alone first: this layer stays until they change.
 COPY pyproject.toml ./
 RUN python3 -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['monitor'], sep='\n')" > requirements.txt \
+print(*project['dependencies'], *project['optional-dependencies']['monitor'], *project['optional-dependencies']['metrics'], sep='\n')" > requirements.txt \
     && /opt/build/bin/pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement requirements.txt
 
 COPY README.md LICENSE ./

@@ -18,6 +18,7 @@ from amqp.exceptions import AMQPError
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
+from tasks_bridge import measures
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.client import preload
 from tasks_bridge.errors import BridgeError, SettingsError, StoreError
@@ -185,6 +186,7 @@ class AlarmThread(threading.Thread):
         if next_due_s is None or next_due_s > 0:
             return settings.tick_s if next_due_s is None else min(next_due_s, settings.tick_s)
         if limit and (claims := bridge.store.claim(limit, settings.lease_s, submits=self._submits())):
+            bridge.counts.add(measures.of_claims(claims))
             self._publish(claims)
         gap_s = settings.tick_s / TURNS_PER_TICK
         # some rest in any case: the main process has messages to hand on

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from tasks_bridge import measures
 from tasks_bridge.errors import ApiStatusError, BridgeError, NotFound
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.steps import Action
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 
 async def ask(bridge: Bridge, lease: Lease, action: Action) -> RemoteTask | BridgeError:
     """Do what *action* says; a cancel that is refused is followed by a query."""
+    begun = time.perf_counter()
+    answer = await _asked(bridge, lease, action)
+    if bridge.counts.is_on:
+        bridge.counts.add(measures.of_request(action, answer, time.perf_counter() - begun))
+    return answer
+
+
+async def _asked(bridge: Bridge, lease: Lease, action: Action) -> RemoteTask | BridgeError:
     remote_id = lease.record.remote_id
     out_task_id = lease.job_id if remote_id is None else None
     try:

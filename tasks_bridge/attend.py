@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from tasks_bridge import events, facts, steps
+from tasks_bridge import events, facts, measures, steps
 from tasks_bridge.ask import ask
 from tasks_bridge.compensate import compensate
 from tasks_bridge.durations import End
@@ -321,6 +321,7 @@ def _write_back(bridge: Bridge, outcomes: Sequence[Outcome], now: float) -> list
     tell_changed(bridge.hooks, [_as_change(outcome) for outcome in moved])
     # last: a job's callbacks matter more than the next one's countdowns
     _learn(bridge, [outcome for outcome in kept if outcome.step.state.is_terminal])
+    _count(bridge, outcomes, held)
     return [outcome for outcome, is_held in zip(outcomes, held, strict=True) if not is_held]
 
 
@@ -346,6 +347,13 @@ def _learn(bridge: Bridge, outcomes: Iterable[Outcome]) -> None:
         learning.note(ends)
     except StoreError as error:
         log.debug("nothing was learned of %d ends: %s", len(ends), error)
+
+
+def _count(bridge: Bridge, outcomes: Sequence[Outcome], held: Sequence[bool]) -> None:
+    try:
+        bridge.counts.add(measures.of_outcomes(outcomes, held))
+    except Exception:
+        log.exception("a bug: %d jobs are not counted; they go on", len(outcomes))
 
 
 def _as_write(bridge: Bridge, outcome: Outcome, now: float) -> Write:

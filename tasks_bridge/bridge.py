@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from tasks_bridge import atomic
 from tasks_bridge.budget import Budget
 from tasks_bridge.client import AsyncClient, Client
+from tasks_bridge.counts import Counts
 from tasks_bridge.deliveries import Deliveries, RedisDeliveries
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
@@ -55,6 +56,8 @@ class Bridge:
         self.results = Results(app)
         self.hooks: list[Hooks] = []
         """What integrations have done in the workers; to be filled before a worker starts."""
+        self.counts = Counts()
+        """What this process has done, where somebody asks for it: see `exporter`."""
         self._lock = threading.Lock()
         self._io: tuple[int, Reactor, dict[str, AsyncClient]] | None = None
         self._forgotten: weakref.finalize[Any, Bridge] | None = None
@@ -66,7 +69,10 @@ class Bridge:
     def store(self) -> RedisStore:
         """Where the jobs are; made when first asked for, because the app may be configured after `install`."""
         self.configure()
-        patience_s = patience.OF_WORKERS_S if self._is_worker else self.settings.store_timeout_s
+        return self.open_store(patience.OF_WORKERS_S if self._is_worker else self.settings.store_timeout_s)
+
+    def open_store(self, patience_s: float) -> RedisStore:
+        """The same jobs over a connection of its own, which waits *patience_s* for a Redis that hangs."""
         client = connect(self._redis_url(), patience_s=patience_s)
         # left to the garbage collector, a socket that goes before its connection warns that nobody closed it
         weakref.finalize(self, client.close).atexit = False
@@ -259,6 +265,7 @@ class Bridge:
         io = self._io
         if io is not None and io[0] == os.getpid():
             io[1].drain(DRAIN_S)
+        self.counts.send()
 
     def close(self, wait_s: float) -> None:
         """Let go of loop and connections, for they are not needed any more; answers are waited for *wait_s*."""

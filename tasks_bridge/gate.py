@@ -40,6 +40,18 @@ class Admission:
     wait_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the gate stands."""
+
+    is_open: bool
+    """Whether the circuit is, so that all but single requests are held back."""
+    failures: int
+    """Requests in a row that were not answered, by all workers."""
+    submitting: int
+    """Submits under way, where their number is capped; otherwise 0."""
+
+
 class Gate:
     """The limits of one store's workers, kept in its Redis under ``breaker`` (hash) and ``submits`` (sorted set)."""
 
@@ -106,6 +118,20 @@ class Gate:
         """How many more submits may be under way; without a cap, infinitely many. Raises StoreError."""
         limit = self._settings.submit_concurrency
         return inf if limit is None else max(limit - int(self._run("taken")), 0)
+
+    def condition(self) -> Condition:
+        """
+        How it stands, for operators.
+
+        Raises:
+            StoreError: Redis can't be reached.
+        """
+        try:
+            probe_at, failures = self._store.client.hmget(self._breaker, "probe_at", "failures")
+        except redis.RedisError as error:
+            raise StoreError(f"The circuit breaker can't be read: {error}") from None
+        submitting = int(self._run("taken")) if self.is_capped else 0
+        return Condition(is_open=probe_at is not None, failures=int(failures or 0), submitting=submitting)
 
     def _run(self, *arguments: str | float) -> Any:
         try:

@@ -13,6 +13,7 @@ import tasks_bridge.tasks  # noqa: F401 - makes `generate`, `poll` and `save_out
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import DiscreetStats, RevokeCommand, revoke_durably
+from tasks_bridge.exporter import Exporter
 from tasks_bridge.pulse import PulseStep
 from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
@@ -51,7 +52,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
         bridge.configure()
     register_bridge(bridge)
     app.steps["consumer"].update((Alarm, PulseStep, PromptStop))
-    app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, HeardOut))
+    app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, HeardOut, Exporter))
     revoke_durably(app)
     _serve_threads(app)
     # with a uid, for Celery 5.5 takes the same method of another app's bridge for this one's

@@ -21,6 +21,7 @@ from celery.app.task import Context
 from kombu.utils import json as kombu_json
 from pydantic import BaseModel
 
+from tasks_bridge import measures
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import StoreError
 
@@ -76,6 +77,7 @@ def once(body: Callable[P, R]) -> Callable[P, R]:
             done = deliveries.returned(name)
             if done is not None:
                 hold.release()
+                bridge.counts.add(measures.of_doubles("callback", 1))
                 log.info("%s has run before: its result is used again", name)
                 return cast("R", kombu_json.loads(done))
         except redis.RedisError as error:

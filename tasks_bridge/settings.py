@@ -110,6 +110,14 @@ class Settings(BaseSettings):
     """False for workers that must neither wake nor poll jobs."""
     health_file: Path | None = None
     """Where a worker notes its pulse, for `tasks_bridge.health`; one file for each worker. Default: nowhere."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where a worker tells Prometheus what it does; needs the extra ``metrics``. One for each worker of a machine.
+    Default: nowhere."""
+    metrics_host: str = "127.0.0.1"
+    """The address it listens on there. Metrics name models and costs, so they are not for everybody."""
+    metrics_token: SecretStr | None = None
+    """Who sends it, as ``Authorization: Bearer …``, may read the metrics of all jobs at ``metrics`` among the URLs of a
+    web application: at least 32 characters. Default: nobody, and there is no such URL."""
     stream_limit: int = Field(default=1000, ge=0)
     """Most live streams of events that one web process keeps open; whoever comes beyond is told to poll. 0: none."""
     show_credits: bool = False
@@ -280,12 +288,12 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
-    @field_validator("secret_key", "secret_key_fallbacks")
+    @field_validator("metrics_token", "secret_key", "secret_key_fallbacks")
     @classmethod
     def _check_secret_keys(cls, value: SecretStr | list[SecretStr] | None) -> SecretStr | list[SecretStr] | None:
         for secret in value if isinstance(value, list) else [value]:
             if secret is not None and len(secret.get_secret_value().strip()) < MIN_SECRET_CHARS:
-                msg = f"a secret key must have at least {MIN_SECRET_CHARS} characters"
+                msg = f"must have at least {MIN_SECRET_CHARS} characters"
                 raise ValueError(msg)
         return value
 

@@ -17,6 +17,7 @@ from celery import Signature, Task, shared_task, states
 from celery.exceptions import Ignore
 from celery.utils import uuid
 
+from tasks_bridge import measures
 from tasks_bridge.atomic import Start
 from tasks_bridge.attend import attend
 from tasks_bridge.bridge import Bridge, bridge_of
@@ -305,6 +306,7 @@ def poll(self: Poll, job_ids: list[str]) -> None:
         raise InvalidRequest(f"poll takes a list of at most {MOST_IDS} ids")
     bridge = bridge_of(self.app)
     leases = bridge.store.begin(job_ids, Purpose.POLL, bridge.settings.lease_s)
+    bridge.counts.add(measures.of_doubles("message", len(job_ids) - len(leases)))
     if leases:
         # a second message may start while the answers to this one are on their way
         bridge.reactor.admit(attend(bridge, leases), len(leases), most=bridge.settings.poll_batch, wait_s=SLOT_S)
@@ -348,6 +350,7 @@ def _begin(bridge: Bridge, task: Generate, job_id: str, arguments: Mapping[str, 
     if not leases and arguments["params"] is not None and bridge.store.get([job_id]) == [None]:
         _adopt(bridge, task, job_id, arguments)
         leases = bridge.store.begin([job_id], Purpose.GENERATE, lease_s)
+    bridge.counts.add(measures.of_doubles("message", 1 - len(leases)))
     return leases[0] if leases else None
 
 

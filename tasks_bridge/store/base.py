@@ -85,6 +85,13 @@ class Message:
 NO_MESSAGES: Final[Mapping[str, Message]] = MappingProxyType({})
 
 
+class Lost(StrEnum):
+    """What ran out for a job that is claimed again."""
+
+    LEASE = "lease"  # its holder died, or hung for as long
+    MESSAGE = "message"  # nobody began: the broker lost it, or it waits in a long queue
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A job to be added: due after *delay_s*, claimed if its message is about to be *published*, else waiting."""
@@ -112,6 +119,8 @@ class Claim:
     job_id: str
     state: JobState
     record: JobRecord | None
+    lost: Lost | None = None
+    """None: nothing, its countdown has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +155,24 @@ class Entry:
     due_at: float | None
     """When somebody looks at it next; None once it is over."""
     now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All jobs of a store at a glance."""
+
+    to_submit: int
+    """On the schedule and not accepted yet."""
+    to_poll: int
+    """On the schedule and accepted, those that are being finished included."""
+    overdue: int
+    """Of both, due for longer than asked for, without anybody having claimed them."""
+    overdue_s: float
+    """For how long the earliest has been due; 0 if none is."""
+    newer: int
+    """Put aside for a version that is newer than this store's."""
+    census: Mapping[tuple[JobState, str], int]
+    """How many open jobs there are of each state and model; none: not in it."""
 
 
 class Store(Protocol):
@@ -266,6 +293,9 @@ class Store(Protocol):
 
     def newer_count(self) -> int:
         """How many jobs are put aside for a version that is newer than this store's."""
+
+    def survey(self, overdue_s: float) -> Survey:
+        """Count all jobs, in one round trip whose cost doesn't grow with them; *overdue_s* is when one is overdue."""
 
     def next_due_s(self) -> float | None:
         """

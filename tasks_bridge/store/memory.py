@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from threading import RLock
@@ -17,10 +18,12 @@ from tasks_bridge.store.base import (
     Claim,
     Entry,
     Lease,
+    Lost,
     Message,
     Purpose,
     Registered,
     Registration,
+    Survey,
     Write,
     lane_of,
 )
@@ -42,6 +45,9 @@ class _Phase(Enum):
     CLAIMED = auto()
     LEASED = auto()
     ENDED = auto()
+
+
+_LOST: Final = {_Phase.LEASED: Lost.LEASE, _Phase.CLAIMED: Lost.MESSAGE}
 
 
 @dataclass(slots=True)
@@ -116,9 +122,11 @@ class MemoryStore:
                     job.left_to = job.record.version
                     continue
                 job.due_at = now + lease_s * 2 ** min(job.claims, 6)
+                lost = _LOST.get(job.phase)
                 job.phase = _Phase.CLAIMED
                 job.claims += 1
-                claims.append(Claim(job_id, job.state, None if job.state in POLLED_STATES else self._upgraded(job)))
+                record = None if job.state in POLLED_STATES else self._upgraded(job)
+                claims.append(Claim(job_id, job.state, record, lost))
             return claims
 
     def release(self, job_ids: Sequence[str]) -> int:
@@ -284,6 +292,23 @@ class MemoryStore:
         """See `Store.newer_count`."""
         with self._lock:
             return sum(job.left_to is not None and job.left_to > self.version for job in self._jobs.values())
+
+    def survey(self, overdue_s: float) -> Survey:
+        """See `Store.survey`."""
+        with self._lock:
+            now = self.clock()
+            listed = [job for job in self._jobs.values() if job.due_at is not None and job.left_to is None]
+            due_at = [job.due_at for job in listed if job.due_at is not None]
+            open_jobs = [job for job in self._jobs.values() if job.state in OPEN_STATES]
+            to_submit = sum(job.state is JobState.QUEUED for job in listed)
+            return Survey(
+                to_submit=to_submit,
+                to_poll=len(listed) - to_submit,
+                overdue=sum(at <= now - overdue_s for at in due_at),
+                overdue_s=max(now - min(due_at, default=now), 0.0),
+                newer=self.newer_count(),
+                census=Counter((job.state, job.record.model) for job in open_jobs),
+            )
 
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""

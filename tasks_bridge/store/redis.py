@@ -21,6 +21,7 @@ key            type         content                                             
 ``body:<id>``  string       the submit request's bytes, prompt included                       deleted once
                                                                                               accepted, or with
                                                                                               the job
+``census``     hash         how many open jobs there are, by ``<state> <model>``              fields leave at 0
 ``notice:``    channel      followed by the job's id: its facts as JSON, at each change       -
 =============  ===========  ================================================================  ==================
 
@@ -50,10 +51,12 @@ from tasks_bridge.store.base import (
     Claim,
     Entry,
     Lease,
+    Lost,
     Message,
     Purpose,
     Registered,
     Registration,
+    Survey,
     Write,
     lane_of,
 )
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
 
 _NOTHING: Final = Beside("", "", 0)
 _NO_MESSAGE: Final = Message("", "")
+_LOST: Final = {b"l": Lost.LEASE, b"c": Lost.MESSAGE}
 _LUA: Final = files("tasks_bridge.store") / "lua"
 
 SCRIPTS: Final = (
@@ -81,6 +85,7 @@ SCRIPTS: Final = (
     "announce",
     "get",
     "count",
+    "survey",
 )
 
 
@@ -209,6 +214,7 @@ class RedisStore:
                 beside.ttl_s,
                 message.key,
                 message.value,
+                job.record.model,
             )
         return [
             Registered(bool(is_new), JobState(state.decode()), job.record if is_new else _unpacked(kept, job.job_id))
@@ -219,8 +225,10 @@ class RedisStore:
         """See `Store.claim`."""
         reply = iter(self._run("claim", limit, limit if submits is None else submits, lease_s, self._version))
         return [
-            Claim(job_id, JobState(state.decode()), self._upgraded(record, job_id) if record else None)
-            for job_id, state, record in zip(map(bytes.decode, reply), reply, reply, strict=True)
+            Claim(
+                job_id, JobState(state.decode()), self._upgraded(record, job_id) if record else None, _LOST.get(phase)
+            )
+            for job_id, state, record, phase in zip(map(bytes.decode, reply), reply, reply, reply, strict=True)
         ]
 
     def release(self, job_ids: Sequence[str]) -> int:
@@ -281,6 +289,7 @@ class RedisStore:
                 "0" if write.lease.cancel is None else "1",
                 write.notice or "",
                 write.record.version,
+                str(write.record.model),  # a newer version's may be something else
             )
         return [bool(held) for held in self._run("write", self._keep_body, *arguments)]
 
@@ -333,6 +342,22 @@ class RedisStore:
         """See `Store.newer_count`."""
         with self._errors():
             return int(self._redis.zcount(f"{self._prefix}newer", f"({self._version}", "+inf"))
+
+    def survey(self, overdue_s: float) -> Survey:
+        """See `Store.survey`."""
+        now, to_submit, to_poll, overdue, earliest, newer, census = self._run("survey", self._version, overdue_s)
+        fields = (field.decode().partition(" ") for field in census[::2])
+        return Survey(
+            to_submit=to_submit,
+            to_poll=to_poll,
+            overdue=overdue,
+            overdue_s=max(float(now) - float(earliest), 0.0) if earliest else 0.0,
+            newer=newer,
+            census={
+                (JobState(state), model): int(count)
+                for (state, _, model), count in zip(fields, census[1::2], strict=True)
+            },
+        )
 
     def next_due_s(self) -> float | None:
         """See `Store.next_due_s`."""

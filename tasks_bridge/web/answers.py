@@ -26,6 +26,7 @@ class Request:
     last_event_id: str = ""
     content_length: str = ""
     accept_encoding: str = ""
+    authorization: str = field(default="", repr=False)
     can_stream: bool = False
     """Whether the server can keep an answer open without keeping a thread or a process for it."""
 
@@ -38,6 +39,7 @@ class Request:
             header("Last-Event-ID") or "",
             header("Content-Length") or "",
             header("Accept-Encoding") or "",
+            header("Authorization") or "",
             can_stream,
         )
 

@@ -26,6 +26,7 @@ _ROUTES: Final = {
     "cancel": re.compile(r"/jobs/([^/]+)/cancel"),
     "callback": re.compile(r"/callback/([^/]+)"),
     "script": re.compile(re.escape(f"/{SCRIPT}")),
+    "metrics": re.compile(r"/metrics"),
 }
 
 

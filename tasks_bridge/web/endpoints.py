@@ -9,6 +9,8 @@ path, under any prefix           method     answer
 ``jobs/<token>/cancel``          POST       202 and the document; 403 if the token may only see
 ``callback/<token>``             POST       204: ByteSpike says that a job has ended; its body is never read
 ``bytespike-job.js``             GET, HEAD  the element for web pages
+``metrics``                      GET, HEAD  the gauges of all jobs, for Prometheus; 401 without the token in
+                                            ``TASKS_BRIDGE_METRICS_TOKEN``, 404 if that is not set
 ===============================  =========  ==================================================================
 
 What is wrong with a request is 4xx and ``{"error": {"code", "message"}}``, and changes nothing. 404 is a token that is
@@ -21,6 +23,7 @@ import gzip
 import logging
 import re
 from functools import cache, wraps
+from hmac import compare_digest
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
@@ -181,6 +184,25 @@ class Endpoints:
         if matches(request.if_none_match, headers["ETag"]):
             return Answer(HTTPStatus.NOT_MODIFIED, headers)
         return Answer(HTTPStatus.OK, {"Content-Type": "text/javascript; charset=utf-8", **headers}, body)
+
+    def metrics(self, request: Request) -> Answer:
+        """
+        The gauges of all jobs, for whoever has the token.
+
+        Raises:
+            SettingsError: A token is set, and prometheus-client is missing.
+        """
+        token = self._bridge.settings.metrics_token
+        if token is None:
+            return refusal(HTTPStatus.NOT_FOUND, "not_found", "There is nothing here.")
+        if refused := wrong_method(request, *_GET):
+            return refused
+        if not compare_digest(request.authorization.encode(), f"Bearer {token.get_secret_value()}".encode()):
+            return refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", "Send the token.", WWW_Authenticate="Bearer")
+        from tasks_bridge import metrics  # noqa: PLC0415 - optional
+
+        headers = {"Content-Type": metrics.CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
+        return Answer(HTTPStatus.OK, headers, metrics.exposition(metrics.SharedCollector(self._bridge)))
 
     @property
     def _bridge(self) -> Bridge:

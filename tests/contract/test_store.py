@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.store import Claim, Lease, Purpose, Registered, Store
-from tasks_bridge.store.base import LANES, Beside, Message, Registration, Write, lane_of
+from tasks_bridge.store.base import LANES, Beside, Lost, Message, Registration, Write, lane_of
 from tasks_bridge.store.memory import MemoryStore
 from tasks_bridge.store.redis import RedisStore, connect
 
@@ -341,6 +341,19 @@ def test_a_lost_message_is_published_again_after_the_lease_doubled_each_time(sto
         clock.now = at
 
     assert gaps == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+
+
+def test_a_claim_says_whether_a_countdown_a_message_or_a_lease_has_run_out(store: Store, clock: Clock) -> None:
+    put(store, "a", JobState.RUNNING, delay_s=0)
+
+    (ended,) = store.claim(10, LEASE_S)
+    clock.advance(LEASE_S)
+    (unread,) = store.claim(10, LEASE_S)
+    begin(store, "a", Purpose.POLL)
+    clock.advance(LEASE_S)
+    (silent,) = store.claim(10, LEASE_S)
+
+    assert [ended.lost, unread.lost, silent.lost] == [None, Lost.MESSAGE, Lost.LEASE]
 
 
 def test_a_job_about_to_be_published_counts_as_lost_only_after_its_delay(store: Store, clock: Clock) -> None:
@@ -1051,7 +1064,7 @@ def test_every_key_is_in_the_namespace(each_redis_url: str, namespace: str) -> N
         keys = set(client.keys("*"))
 
     lane = lane_of(a_record())
-    names = (f"due:poll:{lane}", f"due:submit:{lane}", "job:job", "job:other", "body:other")
+    names = (f"due:poll:{lane}", f"due:submit:{lane}", "job:job", "job:other", "body:other", "census")
     assert keys == {f"{{{namespace}}}:{name}".encode() for name in names}
 
 
@@ -1208,3 +1221,80 @@ def test_a_waiting_job_takes_little_room(redis_store: RedisStore) -> None:
     used = sum(redis_store.client.memory_usage(key) or 0 for key in [redis_store.key("job", "job")])
 
     assert used <= 320, f"a job without its prompt should take at most 320 bytes, not {used}"
+
+
+# -- survey -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_survey_counts_what_is_to_be_submitted_what_is_to_be_polled_and_what_is_overdue(
+    store: Store, clock: Clock
+) -> None:
+    register(store, "a", delay_s=5)
+    put(store, "b", JobState.RUNNING, delay_s=1)
+    put(store, "c", JobState.PENDING, delay_s=3)
+    clock.advance(4)
+
+    survey = store.survey(2)
+
+    assert (survey.to_submit, survey.to_poll) == (1, 2)
+    assert (survey.overdue, survey.overdue_s) == (1, 3)
+    assert store.survey(3.5).overdue == 0
+
+
+def test_a_claimed_job_is_not_overdue_until_its_message_counts_as_lost(store: Store, clock: Clock) -> None:
+    put(store, "a", JobState.RUNNING, delay_s=0)
+    clock.advance(10)
+    store.claim(10, LEASE_S)
+
+    assert (store.survey(2).overdue, store.survey(2).overdue_s) == (0, 0)
+
+
+def test_a_survey_knows_how_many_open_jobs_there_are_of_each_state_and_model(store: Store) -> None:
+    for job_id in "abc":
+        register(store, job_id)
+    store.register("v", a_record(model="veo 3.1"), BODY, delay_s=0, published=False)
+
+    assert store.survey(2).census == {(JobState.QUEUED, "sora-2"): 3, (JobState.QUEUED, "veo 3.1"): 1}
+
+    lease = begin(store, "a")
+    store.write(lease, JobState.RUNNING, a_record(), delay_s=0)
+    store.write(lease, JobState.RUNNING, a_record(), delay_s=0)  # whose answer was lost
+    store.write(begin(store, "a", Purpose.POLL), JobState.RUNNING, a_record(), delay_s=0)
+    store.write(begin(store, "b"), JobState.FAILED, a_record(), delay_s=0)
+    register(store, "c")  # once more
+
+    assert store.survey(2).census == {
+        (JobState.QUEUED, "sora-2"): 1,
+        (JobState.RUNNING, "sora-2"): 1,
+        (JobState.QUEUED, "veo 3.1"): 1,
+    }
+
+
+def test_a_late_write_changes_no_count(store: Store, clock: Clock) -> None:
+    register(store, "a")
+    late = begin(store, "a")
+    clock.advance(LEASE_S)
+    store.write(begin(store, "a"), JobState.RUNNING, a_record(), delay_s=0)
+
+    assert not store.write(late, JobState.FAILED, a_record(), delay_s=0)
+    assert store.survey(2).census == {(JobState.RUNNING, "sora-2"): 1}
+
+
+def test_when_nothing_is_open_nothing_is_counted(redis_store: RedisStore) -> None:
+    register(redis_store, "a")
+    register(redis_store, "b")
+    redis_store.write(begin(redis_store, "a"), JobState.RUNNING, a_record(), delay_s=0)
+    for job_id in "ab":  # by hand
+        redis_store.client.delete(redis_store.key("job", job_id))
+    redis_store.claim(10, LEASE_S)
+
+    assert redis_store.survey(2).census == {}
+    assert not redis_store.client.exists(redis_store.key("census", "").removesuffix(":"))
+
+
+def test_a_job_from_before_the_counting_counts_as_none(redis_store: RedisStore) -> None:
+    register(redis_store, "a")
+    redis_store.client.delete(redis_store.key("census", "").removesuffix(":"))
+    redis_store.write(begin(redis_store, "a"), JobState.RUNNING, a_record(), delay_s=0)
+
+    assert redis_store.survey(2).census == {(JobState.RUNNING, "sora-2"): 1}

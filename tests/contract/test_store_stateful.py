@@ -235,6 +235,14 @@ class Twins(RuleBasedStateMachine):
         assert until is None or until <= self.time, f"{job_id} was given away while its holder's lease held"
 
     @invariant()
+    def all_are_counted(self) -> None:
+        if not hasattr(self, "known"):
+            return
+        survey = self.both(lambda store: store.survey(1.0))
+        open_jobs = sum(known.state not in TERMINAL_STATES for known in self.known.values())
+        assert sum(survey.census.values()) == open_jobs
+
+    @invariant()
     def nothing_is_lost(self) -> None:
         if not hasattr(self, "known"):
             return

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks_bridge.series import SHARED
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 COMPOSE_FILE = ROOT / "docker-compose.yml"
@@ -99,3 +101,14 @@ def test_a_worker_under_systemd_may_do_little() -> None:
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.name)
 def test_kubernetes_takes_the_manifests(manifest: Path) -> None:
     run(BIN / "kubernetes-validate", "--strict", "--no-warn", manifest)
+
+
+def test_the_autoscaler_follows_a_metric_that_there_is() -> None:
+    scaler = yaml.safe_load((ROOT / "deploy/kubernetes/autoscaling.yaml").read_text())
+    worker, *_ = yaml.safe_load_all((ROOT / "deploy/kubernetes/worker.yaml").read_text())
+
+    names = [metric["external"]["metric"]["name"] for metric in scaler["spec"]["metrics"]]
+    assert set(names) <= {metric.name for metric in SHARED}
+    assert scaler["spec"]["scaleTargetRef"]["name"] == worker["metadata"]["name"]
+    assert "replicas" not in worker["spec"], "each apply would undo what the autoscaler did"
+    assert all(f"max({name})" in (ROOT / "docs/deploy.md").read_text() for name in names)

@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tasks_bridge import JobState
+from tasks_bridge.bridge import bridge_of
 from tasks_bridge.callbacks import callback_url
 from tasks_bridge.record import RecordedError
 from tests.django.conftest import served
@@ -85,6 +87,19 @@ def test_a_page_about_a_row_works_as_long_as_the_row_is_there(shop: Any, client:
     assert client.get(broke.job_status_url()).json()["error"]["code"] == "failed"
     assert client.get(waiting.job_status_url()).json()["state"] == "QUEUED"
     assert client.post(done.job_status_url(may_cancel=True) + "/cancel").json()["is_over"]
+
+
+def test_metrics_are_for_whoever_has_their_token_and_for_nobody_if_there_is_none(
+    shop: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get(f"{PREFIX}/metrics").status_code == 404
+    bridge, token = bridge_of(), "m" * 40
+    monkeypatch.setattr(bridge, "settings", bridge.settings.model_copy(update={"metrics_token": SecretStr(token)}))
+
+    assert client.get(f"{PREFIX}/metrics").status_code == 401
+    shown = client.get(f"{PREFIX}/metrics", HTTP_AUTHORIZATION=f"Bearer {token}")
+    assert shown.status_code == 200
+    assert b"tasks_bridge_redis_up 1.0" in shown.content
 
 
 def test_a_callback_needs_its_token_and_nothing_else(shop: Any, client: Any) -> None:

@@ -16,6 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tasks_bridge import InvalidRequest, Job, generate
+from tasks_bridge.bridge import bridge_of
 from tasks_bridge.callbacks import callback_url
 from tasks_bridge.contrib.flask import blueprint, bytespike_job, bytespike_script, job_url
 from tasks_bridge.tokens import TokenPurpose, sign
@@ -101,6 +102,19 @@ def tokens(app: Flask, job: Job) -> dict[str, str]:
         "long": "x" * 5000,
         "markup": "%3Cscript%3E",
     }
+
+
+def test_metrics_are_for_whoever_has_their_token_and_for_nobody_if_there_is_none(
+    app: Flask, browser: httpx.Client, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert browser.get(f"{PREFIX}/metrics").status_code == 404
+    bridge, token = bridge_of(app.extensions["celery"]), "m" * 40
+    monkeypatch.setattr(bridge, "settings", bridge.settings.model_copy(update={"metrics_token": SecretStr(token)}))
+
+    assert browser.get(f"{PREFIX}/metrics").status_code == 401
+    shown = browser.get(f"{PREFIX}/metrics", headers={"Authorization": f"Bearer {token}"})
+    assert shown.status_code == 200
+    assert "tasks_bridge_redis_up 1.0" in shown.text
 
 
 def test_whatever_is_no_token_gets_404_and_changes_nothing(app: Flask, browser: httpx.Client, job: Job) -> None:

@@ -29,7 +29,7 @@ from tasks_bridge.web.endpoints import CALLBACK_MAX_BYTES, Endpoints
 from tasks_bridge.web.follow import follow
 from tasks_bridge.web.hub import Hub, hub_of
 from tasks_bridge.web.links import status_token
-from tests.integration.lab import Lab, eventually
+from tests.integration.lab import Lab, commands, eventually
 
 SECRET = SecretStr("links are signed with these characters")
 OTHER_SECRET = SecretStr("and somebody else signs with these instead")
@@ -537,3 +537,62 @@ def test_a_stream_is_what_the_endpoint_gives_a_server_that_can_hold_it(web: Lab)
     assert isinstance(endpoints.stream(job_id, Request("GET", can_stream=True)), Stream)
     assert isinstance(endpoints.stream(job_id, Request("GET")), Answer)
     assert isinstance(endpoints.show("unknown", Request("GET")), Answer)
+
+
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+METRICS_TOKEN = "metrics are for whoever has these characters"
+
+
+@pytest.fixture(scope="module")
+def measured(redis_url: str, sandbox: SandboxServer) -> Iterator[Lab]:
+    lab = Lab(redis_url, sandbox, secret_key=SECRET, metrics_token=SecretStr(METRICS_TOKEN), spend_limit=7.0)
+    with lab.current():
+        yield lab
+
+
+def test_metrics_are_nowhere_unless_a_token_is_set(page: Page) -> None:
+    assert page.metrics().status == 404
+    assert page.metrics(authorization="Bearer ").status == 404
+
+
+def test_metrics_tell_of_all_jobs_to_whoever_has_the_token(measured: Lab) -> None:
+    page = Page(measured)
+    for _ in range(3):
+        measured.started()
+    measured.move(measured.started(), JobState.RUNNING)
+
+    answer = page.metrics(authorization=f"Bearer {METRICS_TOKEN}")
+
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    lines = answer.body.decode().splitlines()
+    assert 'tasks_bridge_jobs{model="seedream-v4",state="QUEUED"} 3.0' in lines
+    assert 'tasks_bridge_jobs{model="seedream-v4",state="RUNNING"} 1.0' in lines
+    assert 'tasks_bridge_schedule_jobs{purpose="submit"} 3.0' in lines
+    assert 'tasks_bridge_budget_credits{kind="limit"} 7.0' in lines
+    assert "tasks_bridge_breaker_open 0.0" in lines
+    assert "tasks_bridge_polls_total" not in answer.body.decode(), "nobody polls here"
+
+
+def test_a_scrape_takes_few_round_trips_however_many_jobs_there_are(measured: Lab) -> None:
+    page, sent = Page(measured), []
+    page.metrics(authorization=f"Bearer {METRICS_TOKEN}")
+    for jobs in (1, 40):
+        for _ in range(jobs):
+            measured.started()
+        with commands(measured.bridge.store.client) as seen:
+            page.metrics(authorization=f"Bearer {METRICS_TOKEN}")
+        sent.append([name for name in seen if name != "PING"])
+
+    assert sent[0] == sent[1]
+    assert len(sent[0]) == 3
+
+
+@pytest.mark.parametrize("given", ["", METRICS_TOKEN, f"Basic {METRICS_TOKEN}", f"Bearer {METRICS_TOKEN}x", "Bearer é"])
+def test_metrics_are_refused_to_everybody_else(measured: Lab, given: str) -> None:
+    answer = Page(measured).metrics(authorization=given)
+
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert read(answer)["error"]["code"] == "unauthorized"
+    assert Page(measured).metrics(method="POST").status == 405

@@ -14,4 +14,5 @@ urlpatterns = [
     path("jobs/<str:token>/cancel", views.cancel, name="cancel"),
     path("callback/<str:token>", views.callback, name="callback"),
     path(SCRIPT, views.script, name="script"),
+    path("metrics", views.metrics, name="metrics"),
 ]

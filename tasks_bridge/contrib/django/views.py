@@ -64,7 +64,13 @@ def script(request: HttpRequest) -> HttpResponseBase:
     return _response(_endpoints.script(_asked(request)))
 
 
-script.login_required = False  # type: ignore[attr-defined]
+def metrics(request: HttpRequest) -> HttpResponseBase:
+    """The gauges of all jobs, for whoever has the token."""
+    return _response(_endpoints.metrics(_asked(request)))
+
+
+for _view in (script, metrics):
+    _view.login_required = False  # type: ignore[attr-defined]
 
 
 def job_response(request: HttpRequest, job_id: str, **links: str) -> HttpResponseBase:

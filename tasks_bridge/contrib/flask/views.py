@@ -58,11 +58,17 @@ def script() -> Response:
     return _response(_endpoints().script(_asked()))
 
 
+def metrics() -> Response:
+    """The gauges of all jobs, for whoever has the token."""
+    return _response(_endpoints().metrics(_asked()))
+
+
 _route("/jobs/<token>", job)
 _route("/jobs/<token>/events", events)
 _route("/jobs/<token>/cancel", cancel)
 _route("/callback/<token>", callback)
 _route(f"/{SCRIPT}", script)
+_route("/metrics", metrics)
 
 
 def job_url(job_id: str, *, may_cancel: bool = False, ttl_s: float | None = None, **values: Any) -> str:

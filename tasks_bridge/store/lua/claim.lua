@@ -1,4 +1,4 @@
--- ARGV: now, prefix, limit, submits, lease_s, version. Reply: {id, state, record or '', …} flat
+-- ARGV: now, prefix, limit, submits, lease_s, version. Reply: {id, state, record or '', phase before, …} flat
 -- Run twice, the second run finds nothing due: the jobs of a lost answer are due again after the lease.
 local left, submits, lease_s, version = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', newer_key, '-inf', version, 'LIMIT', 0, left)) do
@@ -36,11 +36,13 @@ for _, lane in ipairs(lanes) do
       leave_to_newer(id, job)
     else
       schedule(id, job, now + lease_s * 2 ^ math.min(job.claims, 6))
+      local phase = job.phase
       job.phase, job.claims = CLAIMED, job.claims + 1
       write_job(id, job)
       reply[#reply + 1] = id
       reply[#reply + 1] = job.state
       reply[#reply + 1] = POLLED[job.state] and '' or job.record
+      reply[#reply + 1] = phase
     end
   end
 end

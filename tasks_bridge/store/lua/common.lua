@@ -40,6 +40,12 @@ local function schedule(id, job, at)
   redis.call('ZREM', newer_key, id)
 end
 local function unschedule(id, job) redis.call('ZREM', lane_of(job), id) end
+-- How many open jobs of each state and model there are; what would fall below zero was never counted.
+local census_key = prefix .. 'census'
+local function count_job(state, model, by)
+  local field = state .. ' ' .. model
+  if OPEN[state] and redis.call('HINCRBY', census_key, field, by) <= 0 then redis.call('HDEL', census_key, field) end
+end
 -- Off the schedule that older workers read, and due now for those who know records of this version.
 local function leave_to_newer(id, job)
   unschedule(id, job)

@@ -1,9 +1,9 @@
--- ARGV: now, prefix, keep_body, (id, token, state, record, delay_s, phase, saw_cancel, notice, version)… Reply: {1 or 0, …}
+-- ARGV: now, prefix, keep_body, (id, token, state, record, delay_s, phase, saw_cancel, notice, version, model)… Reply: {1 or 0, …}
 -- Run twice, the second run writes the same: as long as the token is in place, nobody else has begun. That the lease ran
 -- out and the message was published again meanwhile makes no difference: whoever gets it finds the job as written here.
 local keep_body = ARGV[3] == '1'
 local reply = {}
-for i = 4, #ARGV, 9 do
+for i = 4, #ARGV, 10 do
   local id, state, version = ARGV[i], ARGV[i + 2], tonumber(ARGV[i + 8])
   local job = read_job(id)
   if not job or job.token ~= tonumber(ARGV[i + 1]) or job.version > version
@@ -12,7 +12,11 @@ for i = 4, #ARGV, 9 do
   elseif job.phase == ENDED then
     reply[#reply + 1] = 1
   else
-    if state ~= job.state then unschedule(id, job) end  -- another state may be another lane
+    if state ~= job.state then
+      unschedule(id, job)  -- another state may be another lane
+      count_job(job.state, ARGV[i + 9], -1)
+      count_job(state, ARGV[i + 9], 1)
+    end
     job.version, job.state, job.record, job.phase, job.claims = version, state, ARGV[i + 3], ARGV[i + 5], 0
     write_job(id, job)
     if state ~= 'QUEUED' and not keep_body then redis.call('DEL', body_key(id)) end
