@@ -22,6 +22,7 @@ from pytest_celery import CeleryTestSetup, CeleryWorkerCluster
 
 from tasks_bridge import Settings
 from tasks_bridge.sandbox import SandboxServer
+from tests.integration.lab import forget_results
 from tests.smoke import containers, smoke_app
 from tests.smoke.containers import RabbitMQContainer, RedisContainer, WorkerContainer
 from tests.smoke.nodes import (
@@ -243,6 +244,7 @@ def celery_setup_app(settings: dict[str, Any], queue_type: str) -> Iterator[Cele
     app = smoke_app.make_app(Settings(**settings), queue_type=queue_type)
     app.set_current()
     yield app
+    forget_results()
     app.close()
     # They know queues as declared that the next test finds deleted.
     kombu.pools.reset()
