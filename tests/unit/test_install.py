@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,8 @@ import pytest
 import redis
 from celery import Celery, _state
 from celery.app.control import Control
+from celery.app.trace import build_tracer
+from celery.exceptions import Ignore
 from celery.signals import worker_init
 
 from tasks_bridge import NotFound, Settings, SettingsError, generate, install
@@ -144,6 +148,60 @@ def test_the_connections_of_an_app_close_with_it(redis_url: str):
 
     with redis.Redis.from_url(redis_url) as client:
         assert number not in {int(other["id"]) for other in client.client_list()}
+
+
+def test_a_task_that_ends_by_ignore_holds_nothing_until_the_collector_comes(app):
+    """As the first message of each job does: a pool process would grow with the jobs that pass through it."""
+    install(app)
+
+    class Argument:
+        pass
+
+    @app.task
+    def leave(argument: Argument) -> None:
+        raise Ignore
+
+    argument = Argument()
+    held = weakref.ref(argument)
+    gc.disable()
+    try:
+        run: Any = build_tracer(leave.name, leave, app=app)
+        run("an-id", (argument,), {})
+        del argument
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+A_POOL_PROCESS = """
+import gc, weakref
+from tasks_bridge.install import YOUNG_OBJECTS, _spare_collector
+
+class Ring:
+    def __init__(self):
+        self.ring = self
+
+application = [[] for _ in range(2_000_000)]
+gc.collect()
+_spare_collector()
+old = Ring()
+is_held = weakref.ref(old)
+gc.collect(1)
+gc.collect(1)
+del old
+for looks in range(300):
+    for _ in range(YOUNG_OBJECTS):
+        Ring()
+    if not is_held():
+        print(looks)
+        break
+"""
+
+
+def test_a_pool_process_finds_old_garbage_however_large_the_application_is():
+    done = subprocess.run([sys.executable, "-c", A_POOL_PROCESS], check=True, capture_output=True, text=True)
+
+    assert done.stdout, "garbage that outlived two looks should be gone after three hundred more"
 
 
 def test_an_app_without_install_says_what_to_do(app):
