@@ -74,6 +74,8 @@ class Outcome:
 
 async def attend(bridge: Bridge, leases: Sequence[Lease]) -> None:
     """Bring every one of *leases* one step further. Never raises: what can't be done now is due again later."""
+    if not leases:
+        return
     begun = asyncio.get_running_loop().time()
     await _recall(bridge, leases)
     plans = [_plan(bridge, lease, begun) for lease in leases]
