@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tasks_bridge.bridge import Bridge
     from tasks_bridge.order import Order
+    from tasks_bridge.publish import SharedOptions
     from tasks_bridge.store.base import Message
 
 CHUNK_JOBS: Final = 250
@@ -35,7 +36,13 @@ log = logging.getLogger("tasks_bridge.jobs")
 
 
 def prepare(
-    bridge: Bridge, job_id: str, order: Order, options: Mapping[str, Any], *, is_published: bool = True
+    bridge: Bridge,
+    job_id: str,
+    order: Order,
+    options: Mapping[str, Any],
+    *,
+    is_published: bool = True,
+    shared: SharedOptions | None = None,
 ) -> Registration:
     """
     Check a call and make its job; nothing is written.
@@ -46,6 +53,7 @@ def prepare(
         order: The arguments.
         options: Celery's options, with ``countdown`` or ``eta``, and ``expires``.
         is_published: Whether the caller publishes its message at once, unless it is to start later.
+        shared: What *options* have in common with those of other calls: all but ``countdown``, ``eta`` and ``expires``.
 
     Raises:
         InvalidRequest: Something is wrong.
@@ -63,7 +71,7 @@ def prepare(
         delay_s=delay_s,
         submit_by=submit_by(options.get("expires"), now, zone),
         has_callback=callback_url is not None,
-        options=freeze(bridge.app, kept),
+        options=freeze(bridge.app, kept) if shared is None else shared.freeze(kept),
     )
     if callback_url is not None:
         body = order.body(job_id, callback_url)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import Task, group
 from celery.canvas import maybe_signature
+from celery.utils import uuid
 from kombu import Exchange, Queue
 from kombu.utils import json as kombu_json
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _TRANSIENT: Final = frozenset({"producer", "publisher", "connection", "router", "result_cls", "add_to_parent"})
 """Options that belong to one call, not to the message."""
+
+_CALLBACKS: Final = ("link", "link_error")
 
 
 def publish_generate(
@@ -98,10 +101,9 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if value is not None and name not in _TRANSIENT and (name not in defaults or value != defaults[name])
     }
-    for name in ("link", "link_error"):
+    for name in _CALLBACKS:
         if name in kept:
-            signatures = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
-            kept[name] = [_with_id(app, signature) for signature in signatures]
+            kept[name] = [_with_id(app, signature) for signature in _signatures(kept[name])]
     if not kept:
         return {}
     _check_next(kept)
@@ -115,6 +117,42 @@ def freeze(app: Celery, options: dict[str, Any]) -> dict[str, Any]:
     # Python's JSON takes more than the record's
     check_json(frozen, "options")
     return frozen
+
+
+class SharedOptions:
+    """Options that many calls have in common: frozen for the first of them, for the others only what differs."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._frozen: dict[str, Any] | None = None
+        self._nameless: dict[str, list[bool]] = {}
+        """Of each list of callbacks, which get an id of their own for each call."""
+        self._is_plain = True
+
+    def freeze(self, options: dict[str, Any]) -> dict[str, Any]:
+        """
+        What `freeze` returns for *options*, which must be the same each time.
+
+        Raises:
+            InvalidRequest: As there.
+        """
+        if self._frozen is None or not self._is_plain:
+            self._frozen = freeze(self._app, options)
+            given = {name: _signatures(options[name]) for name in _CALLBACKS if name in self._frozen}
+            # a canvas has ids within
+            self._is_plain = not any(one["subtask_type"] for name in given for one in self._frozen[name])
+            self._nameless = {
+                name: ["task_id" not in (one.get("options") or ()) for one in ones] for name, ones in given.items()
+            }
+            return self._frozen
+        own = {
+            name: [
+                {**one, "options": {**one["options"], "task_id": uuid()}} if is_nameless else one
+                for one, is_nameless in zip(self._frozen[name], nameless, strict=True)
+            ]
+            for name, nameless in self._nameless.items()
+        }
+        return {**self._frozen, **own}
 
 
 def _check_next(options: dict[str, Any]) -> None:
@@ -135,6 +173,10 @@ def _check_next(options: dict[str, Any]) -> None:
 def _thaw(options: dict[str, Any]) -> dict[str, Any]:
     thawed: dict[str, Any] = kombu_json.loads(json.dumps(options)) if options else {}
     return thawed
+
+
+def _signatures(given: Any) -> Sequence[Any]:
+    return given if isinstance(given, list | tuple) else [given]
 
 
 def _with_id(app: Celery, signature: Any) -> Any:

@@ -27,7 +27,7 @@ from tasks_bridge.finish import OutcomesOnly, abandoned, finish, finished
 from tasks_bridge.inline import learning_of_this_process, run_inline
 from tasks_bridge.intake import prepare, register, register_all
 from tasks_bridge.order import Order, parse_order
-from tasks_bridge.publish import publish_generate
+from tasks_bridge.publish import SharedOptions, publish_generate
 from tasks_bridge.settings import Settings
 from tasks_bridge.store import Lease, Purpose
 from tasks_bridge.wire import check_out_task_id
@@ -117,8 +117,8 @@ class Generate(Task):
             generate.apply_many((("seedream-v4", {"prompt": p}) for p in prompts), link=publish.s(user_id=7))
             generate.apply_many(generate.s(model, params, label=tenant).set(task_id=row.id) for row in rows)
 
-        A call's own options come before *options*, which are those of `apply_async`. The jobs become no children of the
-        task that runs now.
+        A call's own options come before *options*, which are those of `apply_async` and read once. The jobs become no
+        children of the task that runs now.
 
         Returns:
             The jobs' ids, in order.
@@ -130,12 +130,22 @@ class Generate(Task):
                 safe if the ids are the caller's.
         """
         app: Any = self.app
-        parts = (_parts(call, options) for call in calls)
         if app.conf.task_always_eager:
+            parts = (_parts(call, options) for call in calls)
             return [self.apply_async(args, kwargs, **own).id for args, kwargs, own in parts]
         bridge = bridge_of(app)
         bridge.check()
-        return list(register_all(bridge, (self._prepare(bridge, *part, is_published=False) for part in parts)))
+        shared = SharedOptions(app)
+        jobs = (
+            self._prepare(
+                bridge,
+                *_parts(call, options),
+                is_published=False,
+                shared=None if isinstance(call, Signature) else shared,
+            )
+            for call in calls
+        )
+        return list(register_all(bridge, jobs))
 
     def _prepare(
         self,
@@ -145,13 +155,15 @@ class Generate(Task):
         options: Mapping[str, Any],
         *,
         is_published: bool = True,
+        shared: SharedOptions | None = None,
     ) -> Registration:
         options = self._with_defaults(options)
         task_id = options.pop("task_id", None)
         job_id = check_out_task_id(uuid() if task_id is None else task_id)
         order = parse_order(args, kwargs)
         bridge.settings.key(order.key)
-        return prepare(bridge, job_id, order, _with_parent(bridge.app, options), is_published=is_published)
+        options = _with_parent(bridge.app, options)
+        return prepare(bridge, job_id, order, options, is_published=is_published, shared=shared)
 
     def _apply_eagerly(
         self, args: Any, kwargs: Any, task_id: str | None, producer: Any, options: dict[str, Any]
