@@ -1,9 +1,9 @@
 """
 Put jobs into Redis quickly; in a process of its own, whose subscriptions to results end with it.
 
-    python -m benchmarks.load {ours,plain} COUNT DELAY_S
+    python -m benchmarks.load {ours,plain} COUNT DELAY_S [MODEL]
 
-``ours``: jobs that ByteSpike has accepted and that were polled, due in up to DELAY_S: registered by
+Prints the ids. ``ours``: jobs that ByteSpike has accepted and that were polled, due in up to DELAY_S: registered by
 `generate.apply_many`, then taken through the same decisions and writes as by a worker. ``plain``: first messages of
 `look`.
 """
@@ -20,6 +20,8 @@ from celery.utils import uuid
 from benchmarks.ids import remote_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tasks_bridge.store import Lease
 
 PARAMS = {"prompt": "City skyline at dusk", "duration_seconds": 8}
@@ -27,27 +29,31 @@ BATCH = 500
 POLLS = 3
 
 
-def load_plain(count: int, delay_s: float) -> None:
+def load_plain(count: int, delay_s: float) -> list[str]:
     """Publish *count* first polls, which come back every *delay_s* if that is over a second."""
     from benchmarks import plain  # noqa: PLC0415 - each app is configured when imported
 
+    ids = [uuid() for _ in range(count)]
     with plain.app.producer_or_acquire() as producer:
-        for _ in range(count):
-            job_id = uuid()
+        for job_id in ids:
             args = (f"task-{job_id}", delay_s) if delay_s > 1 else (f"task-{job_id}",)
             plain.look.apply_async(args, task_id=job_id, producer=producer)
+    return ids
 
 
-def load_ours(count: int, delay_s: float) -> None:
-    """Register *count* jobs and accept them."""
+def load_ours(count: int, delay_s: float, model: str = "sora-2-pro") -> list[str]:
+    """Register *count* jobs of *model* and accept them."""
     from benchmarks import ours  # noqa: PLC0415 - each app is configured when imported
     from tasks_bridge.store import Purpose  # noqa: PLC0415
 
     generate = ours.app.tasks["tasks_bridge.generate"]
+    ids = []
     for start in range(0, count, BATCH):
-        job_ids = generate.apply_many([("sora-2-pro", PARAMS)] * min(BATCH, count - start))
+        job_ids = generate.apply_many([(model, PARAMS)] * min(BATCH, count - start))
         leases = ours.bridge.store.begin(job_ids, Purpose.GENERATE, 60)
         accept(ours.bridge, leases, delay_s)
+        ids += job_ids
+    return ids
 
 
 def accept(bridge: Any, leases: list[Lease], delay_s: float) -> None:
@@ -87,4 +93,5 @@ def accept(bridge: Any, leases: list[Lease], delay_s: float) -> None:
 
 
 if __name__ == "__main__":
-    {"ours": load_ours, "plain": load_plain}[sys.argv[1]](int(sys.argv[2]), float(sys.argv[3]))
+    load: Callable[..., list[str]] = {"ours": load_ours, "plain": load_plain}[sys.argv[1]]
+    print("\n".join(load(int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:])))
