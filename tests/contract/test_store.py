@@ -588,10 +588,10 @@ def test_a_late_holder_writes_nothing(store: Store, clock: Clock) -> None:
     clock.advance(LEASE_S)
     now_holding = begin(store, "job")
 
-    assert not store.write(late, JobState.FAILED, a_record(), delay_s=0)
+    assert store.write(late, JobState.FAILED, a_record(), delay_s=0) is False
     assert state_of(store, "job") is JobState.QUEUED
     assert store.write(now_holding, JobState.PENDING, a_record(), delay_s=5)
-    assert not store.write(late, JobState.FAILED, a_record(), delay_s=0)
+    assert store.write(late, JobState.FAILED, a_record(), delay_s=0) is False
     assert state_of(store, "job") is JobState.PENDING
 
 
@@ -744,7 +744,7 @@ def test_a_late_holder_ends_nothing(store: Store, clock: Clock) -> None:
     clock.advance(LEASE_S)
     begin(store, "job")
 
-    assert not store.end(late, ttl_s=60)
+    assert store.end(late, ttl_s=60) is False
     assert store.open_count() == 1
 
 
@@ -988,6 +988,7 @@ def test_bodies_are_kept_where_that_is_wanted(
         body = store._jobs["job"].body
 
     assert body == kept
+    assert begin(store, "job", Purpose.POLL).body is None, "only who submits needs it"
 
 
 def test_memory_forgets_an_ended_job_after_its_time() -> None:

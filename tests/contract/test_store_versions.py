@@ -182,9 +182,9 @@ def test_an_older_worker_that_was_thought_dead_writes_nothing_over_a_newer_one(p
     lease = begin(pair.new, "job")
     pair.new.write(lease, JobState.RUNNING, lease.record, delay_s=5)
 
-    assert not pair.old.write(late, JobState.PENDING, late.record, delay_s=0)
+    assert pair.old.write(late, JobState.PENDING, late.record, delay_s=0) is False
     forged = Lease(**{name: getattr(late, name) for name in Lease.__dataclass_fields__} | {"token": lease.token})
-    assert not pair.old.write(forged, JobState.PENDING, late.record, delay_s=0), "nor with the right token"
+    assert pair.old.write(forged, JobState.PENDING, late.record, delay_s=0) is False, "nor with the right token"
 
     assert pair.new.get(["job"])[0].record == lease.record  # type: ignore[union-attr]
 
