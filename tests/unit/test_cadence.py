@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks_bridge.cadence import backoff_s, countdown_s, deadline_at, eta_s, progress
+from tasks_bridge.cadence import backoff_s, countdown_s, deadline_at, eta_s, progress, progress_from, rounded_up
 
 shares = st.floats(0, 1, exclude_max=True)
 estimates = st.one_of(st.none(), st.floats(0, 1e6))
@@ -30,6 +30,11 @@ MIDDLE = 0.5
 )
 def test_the_countdown_follows_the_published_rule_within_bounds(estimated_s: float | None, expected_s: float) -> None:
     assert countdown_s(estimated_s, poll_min_s=2, poll_max_s=30, random=MIDDLE) == expected_s
+
+
+def test_a_far_too_high_estimate_costs_half_a_minute_of_lag_however_long_countdowns_may_be() -> None:
+    assert countdown_s(1e6, poll_min_s=2, poll_max_s=120, random=1) == 30
+    assert countdown_s(1e6, poll_min_s=45, poll_max_s=120, random=1) == 45, "unless the shortest is longer"
 
 
 @given(estimates, shares)
@@ -101,3 +106,18 @@ def test_progress_and_the_time_left_are_exact_in_the_first_second_and_before_it(
     assert [progress(at, 10) for at in (-5, 0, 0.5)] == pytest.approx([0, 0, 0.045])
     assert eta_s(0.5, 0.5) == 0.05
     assert eta_s(-5, 10) == 15
+
+
+def test_from_any_progress_the_rest_to_nine_tenths_is_made_in_the_time_that_was_left() -> None:
+    assert [progress_from(0.5, at, 40) for at in (-5, 0, 20, 40)] == pytest.approx([0.5, 0.5, 0.7, 0.9])
+    assert progress_from(0.5, 80, 40) == pytest.approx(0.9 + 0.09 * (1 - math.exp(-1)))
+
+
+@pytest.mark.parametrize("before", [0.9, 0.95])
+def test_from_nine_tenths_on_progress_creeps_at_once(before: float) -> None:
+    assert progress_from(before, 0, 40) == before
+    assert progress_from(before, 20, 40) == pytest.approx(before + (0.99 - before) * (1 - math.exp(-0.5)))
+
+
+def test_progress_is_kept_in_four_digits_not_below_it_and_never_as_the_end() -> None:
+    assert [rounded_up(done) for done in (0.0, 0.12341, 0.5, 0.98999, 0.999)] == [0.0, 0.1235, 0.5, 0.99, 0.99]
