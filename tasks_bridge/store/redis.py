@@ -142,7 +142,7 @@ class RedisStore:
         """
         self._redis = client
         self._prefix = f"{{{namespace}}}:"
-        self._keep_body = "1" if keep_body else "0"
+        self._keep_body = int(keep_body)
         self._clock = clock
         self._version = version
         self._offset: float | None = None
@@ -286,7 +286,7 @@ class RedisStore:
                 pack(write.record.to_json(), write.lease.job_id),
                 write.delay_s,
                 "c" if write.published else "w",
-                "0" if write.lease.cancel is None else "1",
+                int(write.lease.cancel is not None),
                 write.notice or "",
                 write.record.version,
                 str(write.record.model),  # a newer version's may be something else

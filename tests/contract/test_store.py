@@ -844,8 +844,9 @@ def test_touch_shortens_countdowns_and_never_lengthens_them(store: Store, clock:
     assert store.touch(["late", "soon", "unknown"], 5) == 2
     assert due_at(store, "late") == clock.now + 5
     assert due_at(store, "soon") == clock.now + 1
-    assert store.touch(["late"]) == 1
-    assert due_at(store, "late") == clock.now
+    register(store, "new", delay_s=30)
+    assert store.touch(["late", "new"]) == 2
+    assert due_at(store, "late") == due_at(store, "new") == clock.now
 
 
 def test_touch_leaves_leased_claimed_and_finished_jobs_alone(store: Store, clock: Clock) -> None:

@@ -92,6 +92,7 @@ def test_each_namespace_lives_on_one_node_and_several_spread_over_the_cluster(no
     port = nodes[0].connection_pool.connection_kwargs["port"]
     with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", port)]) as cluster:
         client: Any = cluster
+        assert repr(RedisStore(client, namespace="shop")) == "<RedisStore the cluster {shop}:>"
         for namespace in NAMESPACES:
             live(RedisStore(client, namespace=namespace), "job")
         slots = {

@@ -1,4 +1,4 @@
-"""Where a store's Redis is, as far as its address tells: nothing is connected to here."""
+"""A store without a server: where its Redis is, as far as its address tells, and what needs none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import redis
 from pydantic import SecretStr
 from redis.sentinel import Sentinel
 
-from tasks_bridge.errors import SettingsError
+from tasks_bridge.errors import SettingsError, StoreUnreachable
+from tasks_bridge.settings import Settings
+from tasks_bridge.store import Purpose
 from tasks_bridge.store.redis import RedisStore, connect
 
 
@@ -28,6 +30,23 @@ def test_a_store_says_where_its_data_is_and_not_with_which_password(url: str, ad
 
         assert store.address == address
         assert repr(store) == f"<RedisStore {address} {{shop}}:>"
+
+
+def test_a_store_is_in_the_namespace_of_the_settings_unless_told_otherwise() -> None:
+    assert RedisStore(redis.Redis()).key("job", "a") == f"{{{Settings().namespace}}}:job:a"
+
+
+def test_who_has_nothing_to_ask_waits_for_nobody() -> None:
+    with connect(SecretStr("redis://127.0.0.1:1/0"), patience_s=0.01) as client:  # where nobody is
+        store = RedisStore(client)
+
+        assert [store.register_many([]), store.begin([], Purpose.POLL, 15), store.write_many([]), store.get([])] == [
+            []
+        ] * 4
+        assert store.release([]) == store.touch([]) == 0
+        store.renew([], 15)
+        with pytest.raises(StoreUnreachable):
+            store.due_count()
 
 
 @pytest.mark.parametrize(
