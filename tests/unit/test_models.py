@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks_bridge.models import RemoteStatus, RemoteTask
+from tasks_bridge.models import RemoteStatus, RemoteTask, SavedOutput
 
 RUNNING: dict[str, Any] = {
     "task_id": "task_01HQX9F2P6Y8VEX3CRZ8GXJVD9",
@@ -223,3 +223,30 @@ def test_a_celery_task_may_return_the_object() -> None:
     task = RemoteTask.model_validate(COMPLETED)
 
     assert RemoteTask.model_validate(pass_on(task.to_json())) == task
+
+
+SAVED: dict[str, Any] = {"path": "/srv/fox.mp4", "bytes": 7, "sha256": "0" * 64, "content_type": "video/mp4"}
+
+
+def test_where_outputs_are_saved_is_said_in_their_order_and_of_those_that_are() -> None:
+    output = [
+        {"url": "https://a", "saved": SAVED},
+        {"url": "https://b"},
+        {"url": "https://c", "saved": True},  # a member of ByteSpike's own
+        {"url": "https://d", "saved": {**SAVED, "path": "/srv/fox-1.mp4", "frames": 192}},
+    ]
+    task = RemoteTask.model_validate({**COMPLETED, "output": output})
+
+    assert [saved.path for saved in task.saved] == ["/srv/fox.mp4", "/srv/fox-1.mp4"]
+    assert task.saved[0] == SavedOutput(**SAVED)
+    assert RemoteTask.model_validate(task.to_json()).saved == task.saved
+
+
+@pytest.mark.parametrize("task", [RUNNING, COMPLETED, {**COMPLETED, "output": []}])
+def test_nothing_is_saved_before_it_was(task: dict[str, Any]) -> None:
+    assert RemoteTask.model_validate(task).saved == []
+
+
+def test_what_is_saved_does_not_change() -> None:
+    with pytest.raises(ValidationError):
+        SavedOutput(**SAVED).path = "/srv/other.mp4"  # type: ignore[misc]

@@ -104,6 +104,11 @@ def test_connections_to_another_place_or_as_another_user_are_not_taken_for_ours(
         assert not RedisStore(client).shares_server(redis.ConnectionPool.from_url(theirs))
 
 
+def test_the_first_database_is_another_place_than_the_second() -> None:
+    with connect(SecretStr("redis://shop-redis")) as client:
+        assert not RedisStore(client).shares_server(redis.ConnectionPool.from_url("redis://shop-redis/1"))
+
+
 def test_two_sockets_are_two_places() -> None:
     with connect(SecretStr("unix:///run/one.sock")) as client:
         assert not RedisStore(client).shares_server(redis.ConnectionPool.from_url("unix:///run/other.sock"))
