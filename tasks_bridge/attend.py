@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from tasks_bridge import events, facts, measures, steps
+from tasks_bridge import events, facts, logs, measures, steps
 from tasks_bridge.ask import ask
 from tasks_bridge.compensate import compensate
 from tasks_bridge.durations import End
@@ -312,7 +312,7 @@ def _write_back(bridge: Bridge, outcomes: Sequence[Outcome], now: float) -> list
     held = bridge.store.write_many([_as_write(bridge, outcome, now) for outcome in outcomes])
     kept = [outcome for outcome, is_held in zip(outcomes, held, strict=True) if is_held]
     for outcome in kept:
-        _log(outcome)
+        logs.transition(outcome.lease, outcome.step)
     _report(bridge, [outcome for outcome in kept if not outcome.step.state.is_terminal])
     for outcome in kept:
         if outcome.step.state.is_terminal:
@@ -409,17 +409,3 @@ def _report(bridge: Bridge, outcomes: Iterable[Outcome]) -> None:
 def _is_change(outcome: Outcome) -> bool:
     lease, step = outcome.lease, outcome.step
     return step.state is not lease.state or step.record.remote != lease.record.remote
-
-
-def _log(outcome: Outcome) -> None:
-    lease, step = outcome.lease, outcome.step
-    level = logging.WARNING if step.is_trouble else logging.INFO if step.state is not lease.state else logging.DEBUG
-    log.log(
-        level,
-        "job %s %s: %s -> %s: %s",
-        lease.job_id,
-        step.record.remote_id or "-",
-        lease.state,
-        step.state,
-        step.reason,
-    )

@@ -60,6 +60,7 @@ class _NotPolling(logging.Filter):
         data: Any = record.args if isinstance(record.args, dict) else getattr(record, "data", None)
         if not isinstance(data, dict):
             return True
-        # "ignored" is how a generate message ends whose job goes on; the job's own line says more
-        is_ignored = data.get("name") == GENERATE and data.get("description") == "ignored"
-        return data.get("name") not in _CHATTER and not is_ignored
+        # Of a job, its own line says more, and doesn't quote all that ByteSpike says, which may quote the prompt. But
+        # that a message is refused that never became a job is said nowhere else.
+        is_told = data.get("name") == GENERATE and not str(data.get("exc", "")).startswith("InvalidRequest")
+        return data.get("name") not in _CHATTER and not is_told

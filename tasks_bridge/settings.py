@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     for the job, with every submit. Needs `secret_key`. Default: no callbacks."""
     alarm: bool = True
     """False for workers that must neither wake nor poll jobs."""
+    log_format: Literal["text", "json"] = "text"
+    """How a worker's log is written, where Celery sets it up: as Celery's settings say, or as JSON."""
     health_file: Path | None = None
     """Where a worker notes its pulse, for `tasks_bridge.health`; one file for each worker. Default: nowhere."""
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
