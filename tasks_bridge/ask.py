@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tasks_bridge import measures
+from tasks_bridge import measures, tracing
 from tasks_bridge.errors import ApiStatusError, BridgeError, NotFound
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.steps import Action
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 async def ask(bridge: Bridge, lease: Lease, action: Action) -> RemoteTask | BridgeError:
     """Do what *action* says; a cancel that is refused is followed by a query."""
     begun = time.perf_counter()
-    answer = await _asked(bridge, lease, action)
+    with tracing.asking(lease, action) as answered:
+        answer = await _asked(bridge, lease, action)
+        answered(answer)
     if bridge.counts.is_on:
         bridge.counts.add(measures.of_request(action, answer, time.perf_counter() - begun))
     return answer

@@ -12,7 +12,7 @@ from celery import states
 from celery.exceptions import BackendError, Ignore
 from kombu.exceptions import EncodeError, OperationalError
 
-from tasks_bridge import chord, events, steps
+from tasks_bridge import chord, events, steps, tracing
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import BridgeError, StoreError
 from tasks_bridge.events import Change
@@ -104,7 +104,13 @@ class Finishing:
         self.outcome = outcome
         self._bridge = bridge
         self._lease = lease
-        self.stop = bridge.reactor.start(self._renew())
+        self._span = tracing.finishing(lease)
+        self._stop = bridge.reactor.start(self._renew())
+
+    def stop(self) -> None:
+        """Celery could not do its part, or has."""
+        self._stop()
+        self._span.close()
 
     def end(self) -> None:
         """Celery has done its part."""

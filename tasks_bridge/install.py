@@ -11,7 +11,7 @@ from celery.signals import task_postrun, worker_init, worker_process_init, worke
 
 import tasks_bridge.outputs.task
 import tasks_bridge.tasks  # noqa: F401 - makes `generate`, `poll` and `save_output` tasks of every app
-from tasks_bridge import logs
+from tasks_bridge import logs, tracing
 from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import DiscreetStats, RevokeCommand, revoke_durably
@@ -57,6 +57,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, HeardOut, Exporter))
     revoke_durably(app)
     logs.set_up(bridge.settings)
+    tracing.set_up()
     _serve_threads(app)
     # with a uid, for Celery 5.5 takes the same method of another app's bridge for this one's
     worker_init.connect(bridge.serve, dispatch_uid=f"tasks-bridge-{id(bridge)}")

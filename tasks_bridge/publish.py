@@ -16,6 +16,7 @@ from celery.utils import uuid
 from kombu import Exchange, Queue
 from kombu.utils import json as kombu_json
 
+from tasks_bridge import tracing
 from tasks_bridge.errors import InvalidRequest
 from tasks_bridge.events import GENERATE, POLL, describe_args
 from tasks_bridge.wire import check_json
@@ -58,9 +59,10 @@ def publish_generate(
         # Celery leaves it out for a result that is ignored; the message says that this one is not
         options |= {"ignore_result": True, "headers": {**(options.get("headers") or {}), "ignore_result": False}}
     # the base class's: our own apply_async registers a job and ends up here
-    result = Task.apply_async(
-        app.tasks[GENERATE], args=(record.model,), task_id=job_id, add_to_parent=add_to_parent, **options
-    )
+    with tracing.within(record):
+        result = Task.apply_async(
+            app.tasks[GENERATE], args=(record.model,), task_id=job_id, add_to_parent=add_to_parent, **options
+        )
     result.ignored = bool(ignored)
     return result
 

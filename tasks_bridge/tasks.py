@@ -17,7 +17,7 @@ from celery import Signature, Task, shared_task, states
 from celery.exceptions import Ignore
 from celery.utils import uuid
 
-from tasks_bridge import measures
+from tasks_bridge import measures, tracing
 from tasks_bridge.atomic import Start
 from tasks_bridge.attend import attend
 from tasks_bridge.bridge import Bridge, bridge_of
@@ -95,8 +95,19 @@ class Generate(Task):
         if app.conf.task_always_eager:
             return self._apply_eagerly(args, kwargs, task_id, producer, options)
         options["task_id"] = task_id
-        bridge = bridge_of(app)
+        with tracing.starting():
+            return self._start(bridge_of(app), args, kwargs, producer, options)
+
+    def _start(
+        self,
+        bridge: Bridge,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        producer: Any,
+        options: dict[str, Any],
+    ) -> AsyncResult[Any]:
         job = self._prepare(bridge, args, kwargs, options)
+        tracing.note_job(job.job_id, job.record.model)
         bridge.check()
         start = Start(partial(_register, bridge, job))
         if not (job.published and bridge.registers_with_message(producer)):
@@ -145,7 +156,8 @@ class Generate(Task):
             )
             for call in calls
         )
-        return list(register_all(bridge, jobs))
+        with tracing.starting("many"):
+            return list(register_all(bridge, jobs))
 
     def _prepare(
         self,
@@ -157,7 +169,7 @@ class Generate(Task):
         is_published: bool = True,
         shared: SharedOptions | None = None,
     ) -> Registration:
-        options = self._with_defaults(options)
+        options = tracing.with_context(self._with_defaults(options))
         task_id = options.pop("task_id", None)
         job_id = check_out_task_id(uuid() if task_id is None else task_id)
         order = parse_order(args, kwargs)

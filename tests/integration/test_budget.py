@@ -844,7 +844,7 @@ def test_a_limit_that_is_raised_lets_jobs_go_on_that_wait_and_one_that_is_lowere
         eventually(lambda: state_of(first) == "PENDING_REMOTE", "the first job to be accepted")
         small, large = start(lab, {"credits": 1.0}, max_credits=1), start(lab, max_credits=1.8)
         for result in (small, large):
-            eventually(lambda result=result: f"{result.id} -: QUEUED" in log.text, "each to wait")  # type: ignore[misc]
+            eventually(lambda result=result: f"job {result.id} remote=- " in log.text, "each to wait")  # type: ignore[misc]
 
         set_limit(lab, 1.7)
 
