@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tasks_bridge import outlook
 from tasks_bridge.record import JobState
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def send(app: Celery, changes: Sequence[Change]) -> None:
                         name=GENERATE,
                         args=describe_args(change.record.model),
                         kwargs="{}",
-                        result=describe(change.record),
+                        result=describe(change),
                         **({"terminated": False, "signum": None, "expired": False} if kind == "task-revoked" else {}),
                     )
     except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
@@ -70,9 +71,21 @@ def describe_args(model: str) -> str:
     return f"({model!r}, {{…}})"
 
 
-def describe(record: JobRecord) -> str:
-    """One line on a job for people: ``polls=3 estimated_seconds=35 estimated_credits=1.5``."""
+def has_moved(before: JobRecord, after: JobRecord) -> bool:
+    """Whether a job has come a quarter further between two looks: monitors hear of that too, and not of every look."""
+    return int(4 * _progress(before)) != int(4 * _progress(after))
+
+
+def describe(change: Change) -> str:
+    """One line on a job for people: ``polls=3 progress=41% status=running estimated_credits=1.5``."""
+    record = change.record
     remote = record.remote or {}
     shown = ("status", "estimated_seconds", "estimated_credits", "credits_used", "error_code")
     facts = [f"{name}={remote[name]}" for name in shown if remote.get(name) is not None]
-    return " ".join([f"polls={record.polls}", *facts])
+    progress = [] if change.state.is_terminal else [f"progress={_progress(record):.0%}"]
+    return " ".join([f"polls={record.polls}", *progress, *facts])
+
+
+def _progress(record: JobRecord) -> float:
+    """As it was at the latest look."""
+    return 0.0 if record.seen_at is None else outlook.progress(record, record.seen_at)
