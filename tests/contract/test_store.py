@@ -219,6 +219,19 @@ def test_the_models_of_these_tests_have_lanes_of_their_own_and_lua_knows_as_many
     assert f"local LANES = {LANES}\n" in (files("tasks_bridge.store") / "lua" / "common.lua").read_text()
 
 
+def test_no_lane_is_passed_over(store: Store, clock: Clock) -> None:
+    of_lanes = {lane_of(a_record(model=model)): model for model in map(str, range(1000))}
+    assert len(of_lanes) == LANES
+    for model in of_lanes.values():
+        register_of(store, model, model)
+
+    assert set(claimed_ids(store.claim(LANES, LEASE_S))) == set(of_lanes.values())
+    for lease in store.begin(list(of_lanes.values()), Purpose.GENERATE, LEASE_S):
+        assert store.write(lease, JobState.RUNNING, lease.record, delay_s=5)
+    clock.advance(5)
+    assert set(claimed_ids(store.claim(LANES, LEASE_S))) == set(of_lanes.values())
+
+
 def test_a_flood_of_one_model_holds_up_no_job_of_another(store: Store, clock: Clock) -> None:
     register_of(store, MODELS[0], *(f"flood{number:03}" for number in range(200)))
     clock.advance(60)

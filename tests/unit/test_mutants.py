@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_a_part_of_the_mutants_can_be_tried_and_says_nothing_of_what_others_expl
     assert answer.returncode == 0, shown
     assert "code_under_test.py: 3 mutants\n" in shown
     assert "NO SURVIVOR" not in shown
+
+
+@pytest.mark.parametrize("arguments", ["cadence nonsense", "nonsense --tests test_it.py", "tasks_bridge --tests x"])
+def test_a_file_that_there_is_not_is_an_error_that_says_which_there_are(arguments: str) -> None:
+    command = [sys.executable, "-m", "tools.mutants", *arguments.split()]
+    answer = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert re.search(r"error: no such file: (nonsense|tasks_bridge); ", answer.stderr)
+    assert "tasks_bridge/store/lua/claim.lua" in answer.stderr
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "/2", "1/", "1/0", "-1/2", "a/b", "1/2/3"])

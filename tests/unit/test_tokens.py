@@ -243,3 +243,12 @@ def test_a_framework_s_own_key_makes_a_secret_that_signs(key: str | bytes) -> No
 def test_the_secret_of_a_key_is_that_of_no_other_and_does_not_show_it() -> None:
     assert derive_secret("dev") == derive_secret(b"dev") != derive_secret("dev ")
     assert "dev" not in derive_secret("dev")
+
+
+def test_the_secret_of_a_key_stays_the_same_for_ever_or_links_of_yesterday_would_be_void() -> None:
+    """HMAC-SHA256 with the key over the words ``tasks-bridge`` and ``secret``, worked out by OpenSSL."""
+    assert derive_secret("k" * 50) == "15e3665bf9be8d34582da10d760a6bc8b3331ab692587737f5a987757eae89e8"
+
+
+def test_any_text_is_a_key_to_derive_a_secret_from() -> None:
+    assert len({derive_secret(key) for key in ("\ud800", "\ud801", "é")}) == 3

@@ -54,7 +54,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "tasks_bridge/store/redis.py": _IN_REDIS,
     **{
         f"tasks_bridge/store/lua/{name}.lua": _IN_REDIS
-        for name in "announce begin cancel claim common count end get register release renew touch write".split()  # noqa: SIM905
+        for name in "announce begin cancel claim common count end get register release renew survey touch write".split()  # noqa: SIM905
     },
 }
 """Each file with the arguments for pytest that run its tests, those that notice most first."""
@@ -95,9 +95,13 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.tests:
         targets = dict.fromkeys(chosen.targets, tuple(chosen.tests.split()))
+        unknown = [target for target in targets if not Path(target).is_file()]
     else:
         wanted = chosen.targets or [""]
         targets = {target: tests for target, tests in TARGETS.items() if any(part in target for part in wanted)}
+        unknown = [part for part in wanted if not any(part in target for target in targets)]
+    if unknown:
+        parser.error(f"no such file: {', '.join(unknown)}; those with tests are\n  " + "\n  ".join(TARGETS))
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # or the copy would stay behind
     _preload()
