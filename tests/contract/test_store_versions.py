@@ -363,3 +363,14 @@ def test_what_a_worker_of_version_1_holds_or_has_ended_is_its_own(redis_url: str
         assert renewed == [clock.now + 60, clock.now + 60, None]
         assert held == [True, True, True], "they know the token"
         assert [entry and entry.due_at for entry in store.get(list(leases))] == [clock.now + 2, clock.now + 30, None]
+
+
+def test_a_survey_counts_a_newer_job_that_was_put_aside_apart_from_those_that_wait(pair: Pair) -> None:
+    put(pair.old, "waits", OLD, delay_s=60)
+    put(pair.new, "aside", NEW)
+    assert claimed(pair.old) == []
+
+    survey = pair.old.survey(1)
+
+    assert (survey.to_submit, survey.to_poll, survey.newer, pair.new.survey(1).newer) == (1, 0, 1, 0)
+    assert survey.census == {(JobState.QUEUED, "m"): 2}
