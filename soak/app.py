@@ -1,7 +1,5 @@
 """The application of the soak: an app with the library installed, and callbacks that leave evidence of every run."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import os

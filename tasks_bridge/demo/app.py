@@ -1,7 +1,5 @@
 """An application as a user would write it: a Celery app, and callbacks that note when they ran."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import asdict, dataclass

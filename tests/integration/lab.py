@@ -4,8 +4,6 @@ A Celery app with the library installed, its worker in this process, and the san
 The callbacks below leave a trace in `CALLS`, in this process too.
 """
 
-from __future__ import annotations
-
 import gc
 import logging
 import threading
@@ -271,10 +269,10 @@ class Lab:
         record = lease.record.but(remote=remote, submitted_at=lease.now - since_s, estimated_s=estimated_s)
         assert store.write(lease, state, record, delay_s=0, notice=notice)
 
-    def job(self, result: AsyncResult[Any] | str) -> Job:
+    def job(self, result: "AsyncResult[Any] | str") -> Job:
         return Job(result if isinstance(result, str) else result.id, app=self.app)
 
-    def ended(self, result: AsyncResult[Any] | str) -> Any:
+    def ended(self, result: "AsyncResult[Any] | str") -> Any:
         """Wait until the job is off the schedule, and return its entry."""
         job_id = result if isinstance(result, str) else result.id
 
@@ -284,7 +282,7 @@ class Lab:
 
         return eventually(entry, f"job {job_id} to end")
 
-    def remote(self, result: AsyncResult[Any] | str) -> list[dict[str, Any]]:
+    def remote(self, result: "AsyncResult[Any] | str") -> list[dict[str, Any]]:
         """What the sandbox knows of a job: one task, if all is well."""
         job_id = result if isinstance(result, str) else result.id
         return [task for task in self.sandbox.tasks() if task["out_task_id"] == job_id]

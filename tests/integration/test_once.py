@@ -1,7 +1,5 @@
 """`once`: a callback's body runs once for each delivery, however often its message comes."""
 
-from __future__ import annotations
-
 import threading
 import uuid
 from typing import Any

@@ -1,7 +1,5 @@
 """Outputs are saved in a test as in production, on the test's clock and from this machine only."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """What the page on testing shows works when it is copied."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

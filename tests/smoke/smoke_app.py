@@ -1,7 +1,5 @@
 """An application as a user writes one: callbacks that leave a trace in Redis, and an app with the library installed."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time
