@@ -117,6 +117,11 @@ class View:
         return replace(self, now=now, asked_at=self.now)
 
     @property
+    def as_of(self) -> float:
+        """The moment of which an answer tells: that at which ByteSpike was asked."""
+        return self.now if self.asked_at is None else self.asked_at
+
+    @property
     def deadline_at(self) -> float:
         """When the job is given up."""
         return deadline_at(self.record.starts_at, self.record.deadline_s, self.record.estimated_s)
@@ -146,10 +151,9 @@ class View:
         end the job. From there on it is given as long as a submit may take.
         """
         settings, submitted_at = self.settings, self.record.submitted_at
-        asked_at = self.now if self.asked_at is None else self.asked_at
         if submitted_at is not None:
-            return asked_at < submitted_at + settings.not_found_grace_s
-        return asked_at < self.ending_at + max(settings.not_found_grace_s, settings.submit_timeout_s)
+            return self.as_of < submitted_at + settings.not_found_grace_s
+        return self.as_of < self.ending_at + max(settings.not_found_grace_s, settings.submit_timeout_s)
 
     def countdown_s(self) -> float:
         """Until the next regular look."""
@@ -484,7 +488,7 @@ def _with_error(step: Step, error: BridgeError) -> Step:
 
 def _missing(view: View, error: NotFound) -> Step:
     settings, record = view.settings, view.record
-    since_submit_s = view.now - (record.submitted_at or record.starts_at)
+    since_submit_s = view.as_of - (record.submitted_at or record.starts_at)
     if since_submit_s < settings.not_found_grace_s:
         wait_s = min(settings.poll_min_s, settings.not_found_grace_s - since_submit_s)
         record = record.but(failures=record.failures + 1)

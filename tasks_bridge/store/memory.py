@@ -297,17 +297,16 @@ class MemoryStore:
         """See `Store.survey`."""
         with self._lock:
             now = self.clock()
-            listed = [job for job in self._jobs.values() if job.due_at is not None and job.left_to is None]
-            due_at = [job.due_at for job in listed if job.due_at is not None]
-            open_jobs = [job for job in self._jobs.values() if job.state in OPEN_STATES]
-            to_submit = sum(job.state is JobState.QUEUED for job in listed)
+            jobs = self._jobs.values()
+            listed = [(job.due_at, job.state) for job in jobs if job.due_at is not None and job.left_to is None]
+            to_submit = sum(state is JobState.QUEUED for _, state in listed)
             return Survey(
                 to_submit=to_submit,
                 to_poll=len(listed) - to_submit,
-                overdue=sum(at <= now - overdue_s for at in due_at),
-                overdue_s=max(now - min(due_at, default=now), 0.0),
+                overdue=sum(at <= now - overdue_s for at, _ in listed),
+                overdue_s=max(now - min((at for at, _ in listed), default=now), 0.0),
                 newer=self.newer_count(),
-                census=Counter((job.state, job.record.model) for job in open_jobs),
+                census=Counter((job.state, job.record.model) for job in jobs if job.state in OPEN_STATES),
             )
 
     def next_due_s(self) -> float | None:

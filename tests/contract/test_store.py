@@ -1253,7 +1253,10 @@ def test_a_survey_counts_what_is_to_be_submitted_what_is_to_be_polled_and_what_i
 
     assert (survey.to_submit, survey.to_poll) == (1, 2)
     assert (survey.overdue, survey.overdue_s) == (1, 3)
-    assert store.survey(3.5).overdue == 0
+    assert (store.survey(3).overdue, store.survey(3.5).overdue) == (1, 0)
+    put(store, "ended", JobState.FAILED, delay_s=0)
+    assert store.end(begin(store, "ended"), 60)
+    assert store.survey(2) == survey, "what has ended waits for nobody"
 
 
 def test_a_claimed_job_is_not_overdue_until_its_message_counts_as_lost(store: Store, clock: Clock) -> None:
@@ -1310,6 +1313,8 @@ def test_when_nothing_is_open_nothing_is_counted(redis_store: RedisStore) -> Non
 def test_a_job_from_before_the_counting_counts_as_none(redis_store: RedisStore) -> None:
     register(redis_store, "a")
     redis_store.client.delete(redis_store.key("census", "").removesuffix(":"))
+    redis_store.write(begin(redis_store, "a"), JobState.QUEUED, a_record(), delay_s=0)
+    assert redis_store.survey(2).census == {}
     redis_store.write(begin(redis_store, "a"), JobState.RUNNING, a_record(), delay_s=0)
 
     assert redis_store.survey(2).census == {(JobState.RUNNING, "sora-2"): 1}

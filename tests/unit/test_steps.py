@@ -656,6 +656,13 @@ def test_a_task_is_missing_since_its_submit_or_since_it_should_have_been_submitt
     assert after_query(unknown.at(unknown.now + 1), NOT_FOUND).state is FAILED
 
 
+def test_whether_a_task_may_still_turn_up_is_judged_by_when_it_was_asked_for_however_long_the_answer_took() -> None:
+    asked = view(PENDING, now=START + SETTINGS.not_found_grace_s - 1)
+
+    assert after_query(asked.answered_at(asked.now + 20), NOT_FOUND).state is PENDING
+    assert after_query(asked.at(asked.now + 1).answered_at(asked.now + 20), NOT_FOUND).state is FAILED
+
+
 def test_a_job_that_failed_without_a_remote_task_has_no_code() -> None:
     error = failure("job", FAILED, view(QUEUED).record)
 
@@ -668,7 +675,12 @@ END_AT = START + 96
 
 
 def ended(
-    state: JobState = COMPLETED, *, status: str | None = None, heard_at: float | None = None, **before: Any
+    state: JobState = COMPLETED,
+    *,
+    status: str | None = None,
+    heard_at: float | None = None,
+    now: float = END_AT,
+    **before: Any,
 ) -> End | None:
     """What is learned of a job that was accepted at START, last seen at START + 80 and over 16 seconds later."""
     known = {"polled_at": START + 80, "polls": 5, "estimated_s": 105.0}
@@ -676,7 +688,7 @@ def ended(
     step = after_query(seen, task(status or state.value.lower()))
     if step.state is not state:
         step = steps.Step(state, step.record, 0, "otherwise")
-    return steps.end_of(seen.record, step, now=END_AT, heard_at=heard_at, is_learned=True)
+    return steps.end_of(seen.record, step, now=now, heard_at=heard_at, is_learned=True)
 
 
 @pytest.mark.parametrize("state", [COMPLETED, FAILED])
@@ -688,6 +700,18 @@ def test_the_first_read_may_find_it_over() -> None:
     assert ended(polled_at=None) == End(END_AT, 0, 96, 105, 6, learned=True)
 
 
+def test_an_end_is_dated_by_the_read_that_showed_it_and_a_stop_by_itself() -> None:
+    told, stopped = ended(now=END_AT + 4), ended(CANCELLED, status="cancelled", now=END_AT + 4)
+
+    assert told is not None
+    assert stopped is not None
+    assert (told.at, stopped.at) == (END_AT, END_AT + 4)
+
+
+def test_two_reads_at_one_moment_tell_nothing() -> None:
+    assert ended(polled_at=END_AT) is None
+
+
 def test_a_read_that_failed_says_nothing_of_the_end() -> None:
     failed = after_query(view(RUNNING, now=START + 90, polled_at=START + 80), ServerError("", 500)).record
 
@@ -697,6 +721,9 @@ def test_a_read_that_failed_says_nothing_of_the_end() -> None:
 def test_of_a_job_that_was_stopped_it_is_known_that_it_lasted_until_the_last_read() -> None:
     for state in (CANCELLED, EXPIRED):
         assert ended(state, status="cancelled") == End(END_AT, 80, math.inf, 105, 6, learned=True)
+        assert ended(state, status="cancelled", polled_at=START + 0.5) == End(
+            END_AT, 0.5, math.inf, 105, 6, learned=True
+        )
         assert ended(state, status="cancelled", polled_at=None) is None
 
 
@@ -708,7 +735,7 @@ def test_a_callback_tells_of_an_end_nearly_to_the_second() -> None:
     assert (end.by_s, end.called) == (90, True)
 
 
-@pytest.mark.parametrize("heard_at", [None, START + 40])
+@pytest.mark.parametrize("heard_at", [None, START + 40, START + 80])
 def test_a_callback_that_has_not_come_when_the_end_is_read_was_missed(heard_at: float | None) -> None:
     assert ended(has_callback=True, heard_at=heard_at) == End(END_AT, 80, 96, 105, 6, learned=True, called=False)
 
