@@ -9,8 +9,10 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Scripts in an environment hold its absolute path, so a moved checkout needs a new one: the path is part of the stamp's name.
-READY := $(VENV)/.ready-$(shell pwd -P | cksum | cut -d ' ' -f 1)
+# Scripts in an environment hold its absolute path, so a moved checkout needs a new one, as other requirements do: the
+# stamp's name says of which it is. The tools' own tables in pyproject.toml need none.
+OF := $(shell { pwd -P; sed '/^\[tool\./,$$d' pyproject.toml; cat constraints.txt; } | cksum | cut -d ' ' -f 1)
+READY := $(VENV)/.ready-$(OF)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
@@ -79,7 +81,7 @@ clean: ## remove the environment, caches and builds
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last, so an interrupted set-up starts over.
-$(READY): pyproject.toml constraints.txt $(BROKEN)
+$(READY): $(BROKEN)
 	@set -e; \
 	python=; without_venv=; \
 	for candidate in $(PYTHON); do \
