@@ -318,7 +318,7 @@ def _write_back(bridge: Bridge, outcomes: Sequence[Outcome], now: float) -> list
         if outcome.step.state.is_terminal:
             _publish_finish(bridge, outcome)
     open_ones = [outcome for outcome in kept if not outcome.step.state.is_terminal]
-    events.send(bridge.app, [_as_change(outcome) for outcome in open_ones if _is_news(outcome)])
+    events.send(bridge.app, [_as_change(outcome) for outcome in open_ones if _is_news(outcome)], node=bridge.node)
     moved = [outcome for outcome in open_ones if outcome.step.state is not outcome.lease.state]
     tell_changed(bridge.hooks, [_as_change(outcome) for outcome in moved])
     # last: a job's callbacks matter more than the next one's countdowns

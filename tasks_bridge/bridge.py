@@ -56,6 +56,8 @@ class Bridge:
         self.results = Results(app)
         self.hooks: list[Hooks] = []
         """What integrations have done in the workers; to be filled before a worker starts."""
+        self.node: str | None = None
+        """The name of the worker that this process belongs to, once it has run a task of ours."""
         self.counts = Counts()
         """What this process has done, where somebody asks for it: see `exporter`."""
         self._lock = threading.Lock()

@@ -44,13 +44,20 @@ class Change:
     record: JobRecord
 
 
-def send(app: Celery, changes: Sequence[Change]) -> None:
-    """Tell monitors of *changes*. Best effort: a monitor's trouble is never a job's."""
+def send(app: Celery, changes: Sequence[Change], *, node: str | None) -> None:
+    """
+    Tell monitors of *changes*. Best effort: a monitor's trouble is never a job's.
+
+    Args:
+        app: Whose broker.
+        changes: What has changed.
+        node: The name of this worker, which monitors show; None if it is not known yet.
+    """
     told = [change for change in changes if change.state in _TYPES]
     if not told:
         return
     try:
-        with app.events.default_dispatcher() as dispatcher:
+        with app.events.default_dispatcher(hostname=node) as dispatcher:
             for change in told:
                 for kind in _TYPES[change.state]:
                     dispatcher.send(

@@ -79,7 +79,7 @@ def _revoke(bridge: Bridge, task: Task[Any, Any], lease: Lease, error: BridgeErr
     task.backend.mark_as_failure(
         lease.job_id, error, request=task.request, store_result=not ignore_result, state=states.REVOKED
     )
-    events.send(bridge.app, [Change(lease.job_id, lease.state, lease.record)])
+    events.send(bridge.app, [Change(lease.job_id, lease.state, lease.record)], node=bridge.node)
     finished(lease.job_id)
     raise Ignore
 

@@ -308,6 +308,7 @@ def generate(
     if request.called_directly or request.is_eager:
         return _generate_inline(self, arguments)
     bridge = bridge_of(self.app)
+    bridge.node = request.hostname
     job_id = str(request.id)
     try:
         lease = _begin(bridge, self, job_id, arguments)
@@ -329,6 +330,7 @@ def poll(self: Poll, job_ids: list[str]) -> None:
     if not _are_ids(job_ids):  # a stranger's message
         raise InvalidRequest(f"poll takes a list of at most {MOST_IDS} ids")
     bridge = bridge_of(self.app)
+    bridge.node = self.request.hostname
     leases = bridge.store.begin(job_ids, Purpose.POLL, bridge.settings.lease_s)
     bridge.counts.add(measures.of_doubles("message", len(job_ids) - len(leases)))
     if leases:

@@ -139,6 +139,7 @@ def test_a_person_sees_a_row_for_each_job_with_its_state_and_nothing_of_polls_an
         expect(row(page, job_id)).to_have_count(1)
         expect(row(page, job_id)).to_contain_text(state)
         expect(row(page, job_id)).to_contain_text(JOBS[job_id][0])
+        expect(row(page, job_id)).to_contain_text("worker@shop")
     expect(page.locator("#tasks-table tbody tr")).to_have_count(len(JOBS))
     expect(row(page, "clip-2207")).to_contain_text(re.compile(r"polls=\d+ progress=\d+% status=running"))
     expect(row(page, "poster-1041")).to_contain_text("credits_used")

@@ -643,7 +643,8 @@ def test_monitors_see_one_row_per_job_with_its_remote_state(lab: Lab) -> None:
         for event in events.of(result.id):
             state.event(dict(event))
 
-    kinds = [event["type"] for event in events.of(result.id)]
+    # progress may make another of the same kind
+    kinds = dict.fromkeys(event["type"] for event in events.of(result.id))
     assert [k for k in kinds if k in ("task-pending_remote", "task-running", "task-succeeded")] == [
         "task-pending_remote",
         "task-running",
