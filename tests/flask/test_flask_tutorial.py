@@ -234,7 +234,7 @@ def test_celery_finds_the_module_of_the_page(terminal: Callable[..., LocalProces
 
 
 def test_under_an_asgi_server_pages_get_live_events(terminal: Callable[..., LocalProcess]) -> None:
-    server = terminal("uvicorn", "shop.asgi:app", "--port", "0")
+    server = terminal("uvicorn", "shop.asgi:application", "--port", "0")
 
     with httpx.Client(base_url=address_of(server), follow_redirects=True, timeout=20) as browser:
         page = browser.post("/renders", data={"prompt": "a fox"})
