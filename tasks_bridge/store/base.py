@@ -186,6 +186,19 @@ class Store(Protocol):
         StoreError: From every operation, when the store can't be reached or refuses.
     """
 
+    @property
+    def address(self) -> str:
+        """Where the jobs are, for people; without a password."""
+
+    def check(self) -> None:
+        """
+        Make sure that the store answers and keeps what it is given.
+
+        Raises:
+            StoreError: It can't be reached.
+            SettingsError: It may drop jobs.
+        """
+
     def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
         """
         Add a job iff its id is unknown.

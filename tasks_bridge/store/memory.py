@@ -82,6 +82,14 @@ class MemoryStore:
     _jobs: dict[str, _Job] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
+    @property
+    def address(self) -> str:
+        """See `Store.address`."""
+        return "this process's memory"
+
+    def check(self) -> None:
+        """See `Store.check`: it always does."""
+
     def register(self, job_id: str, record: JobRecord, body: bytes, *, delay_s: float, published: bool) -> Registered:
         """See `Store.register`."""
         return self.register_many([Registration(job_id, record, body, delay_s, published)])[0]

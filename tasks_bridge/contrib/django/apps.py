@@ -10,6 +10,7 @@ from django.apps import AppConfig
 from tasks_bridge.bridge import bridge_of, refuse_bridge
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.install import install
+from tasks_bridge.settings import Settings
 
 LABEL: Final = "tasks_bridge"
 
@@ -25,6 +26,9 @@ class TasksBridgeConfig(AppConfig):
 
     problem: SettingsError | None = None
     """Why nothing could be installed; ``manage.py check`` tells it, and so does whatever needs the installation."""
+
+    is_overruled: bool = False
+    """Whether the project has called `install` itself, with other settings than those in its Django settings."""
 
     def ready(self) -> None:
         """Django's hook, once all models are known."""
@@ -48,5 +52,16 @@ class TasksBridgeConfig(AppConfig):
                 refuse_bridge(app, error)
                 log.critical("%s", error)
                 return
+        else:
+            self.is_overruled = bool(conf.given()) and bridge.settings != _settings_of_project()
         if not any(isinstance(hook, RowHooks) for hook in bridge.hooks):
             bridge.hooks.append(RowHooks())
+
+
+def _settings_of_project() -> Settings | None:
+    from tasks_bridge.contrib.django import conf  # noqa: PLC0415
+
+    try:
+        return conf.library_settings()
+    except SettingsError:
+        return None

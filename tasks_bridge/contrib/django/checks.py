@@ -18,7 +18,6 @@ from tasks_bridge.bridge import Bridge, bridge_of
 from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_redis, check_settings
 from tasks_bridge.contrib.django import conf
 from tasks_bridge.contrib.django.apps import LABEL
-from tasks_bridge.errors import SettingsError
 from tasks_bridge.naming import parse_target
 from tasks_bridge.outputs.registry import DJANGO
 
@@ -26,6 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _INCLUDE: Final = 'path("bytespike/", include("tasks_bridge.contrib.django.urls"))'
+_OVERRULED: Final = Finding(
+    "W002",
+    f"{conf.NAME} in the Django settings has no effect, because the project calls install() itself",
+    "Leave that call out: the app in INSTALLED_APPS does it.",
+)
 
 
 @checks.register(LABEL)
@@ -33,21 +37,16 @@ def check(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
     """All that can be wrong; see docs/django.md for each."""
     if app_configs is not None and all(config.label != LABEL for config in app_configs):
         return []
-    problem = getattr(apps.get_app_config(LABEL), "problem", None)
-    if problem is not None:
-        return [_message(Finding("E001", str(problem)))]
-    return [_message(finding) for finding in findings(bridge_of(conf.celery_app()))]
+    config: Any = apps.get_app_config(LABEL)
+    if config.problem is not None:
+        return [_message(Finding("E001", str(config.problem)))]
+    found = [_message(finding) for finding in findings(bridge_of(conf.celery_app()))]
+    return [_message(_OVERRULED), *found] if config.is_overruled else found
 
 
 def findings(bridge: Bridge) -> Iterator[Finding]:
     """All that can be wrong once the library is installed."""
     yield from check_settings(bridge)
-    if conf.given() and bridge.settings != _told():
-        yield Finding(
-            "W002",
-            f"{conf.NAME} in the Django settings has no effect, because the project calls install() itself",
-            "Leave that call out: the app in INSTALLED_APPS does it.",
-        )
     yield from check_celery(bridge)
     yield from check_callbacks(bridge, _callback_path(), _INCLUDE)
     yield from _check_storage(bridge)
@@ -57,13 +56,6 @@ def findings(bridge: Bridge) -> Iterator[Finding]:
 def _message(finding: Finding) -> checks.CheckMessage:
     kind = checks.Error if finding.is_error else checks.Warning
     return kind(finding.message, hint=finding.hint, id=f"{LABEL}.{finding.code}")
-
-
-def _told() -> Any:
-    try:
-        return conf.library_settings()
-    except SettingsError:
-        return None
 
 
 def _callback_path() -> str | None:
