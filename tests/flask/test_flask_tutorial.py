@@ -85,7 +85,9 @@ def address_of(server: LocalProcess) -> str:
     return found[1]
 
 
-def test_whoever_follows_the_tutorial_watches_a_job_to_its_end(terminal: Callable[..., LocalProcess]) -> None:
+def test_whoever_follows_the_tutorial_watches_a_job_to_its_end(
+    terminal: Callable[..., LocalProcess], project: Path
+) -> None:
     checked = terminal("flask", "bytespike", "check")
     server = terminal("flask", "run", "--port", "0")
     worker = terminal("celery", "-A", "tasks_bridge.contrib.flask", "worker", "-E", "-c", "1")
@@ -103,8 +105,11 @@ def test_whoever_follows_the_tutorial_watches_a_job_to_its_end(terminal: Callabl
         document = eventually(over, expected="the job to end", show=worker.tail)
 
     assert (document["state"], document["progress"], document["error"]) == ("COMPLETED", 1, None)
-    url = document["outputs"][0]["url"]
-    eventually(lambda: f"there it is: {url}" in worker.logs(), expected="the callback", show=worker.tail)
+    said = re.compile(r"there it is: (.+\.png)$", re.MULTILINE)
+    found = eventually(lambda: said.search(worker.logs()), expected="the callback", show=worker.tail)
+    assert found is not None
+    assert Path(found[1]).parent == project / "instance"
+    assert Path(found[1]).read_bytes().startswith(b"\x89PNG")
     assert checked.wait(60) == 0, checked.tail()
     assert "Jobs can run: Redis at " in checked.logs()
 

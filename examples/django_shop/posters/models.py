@@ -5,7 +5,7 @@ import json
 from django.db import models
 from django.urls import reverse
 
-from tasks_bridge import JobState
+from tasks_bridge import JobState, save_output
 from tasks_bridge.contrib.django.models import RemoteJobModel
 
 TEXTS = {
@@ -41,7 +41,7 @@ class Poster(RemoteJobModel):
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.STILL)
     prompt = models.CharField(max_length=300)
     ordered_at = models.DateTimeField(auto_now_add=True)
-    file = models.FileField("saved file", upload_to="posters", blank=True, editable=False)
+    file = models.FileField("saved file", blank=True, editable=False)
 
     objects = PosterQuerySet.as_manager()
 
@@ -64,7 +64,7 @@ class Poster(RemoteJobModel):
         """Each visitor has a budget: the label. ByteSpike's files are said to be there for a day: they are saved."""
         from .tasks import hang  # which imports this module
 
-        return {"label": self.visitor, "link": hang.s()}
+        return {"label": self.visitor, "link": save_output.s("django://default/posters/{id}.{ext}") | hang.s()}
 
     @property
     def texts(self):

@@ -1,14 +1,12 @@
 """What is asked of ByteSpike, and what becomes of the answers. The tasks run in the workers, in the app's context."""
 
-from pathlib import PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
-import httpx
 from celery import chord, shared_task
 from flask import current_app
 from sqlalchemy.exc import OperationalError
 
-from tasks_bridge import JobState, RemoteTask, generate
+from tasks_bridge import JobState, RemoteTask, generate, save_output
 from tasks_bridge.contrib.flask import NotYet, job_changed
 
 from .models import Board, Shot, db
@@ -35,20 +33,16 @@ def resume(board):
 
 
 def take(shot):
-    """A chain: the picture, and its file."""
+    """A chain: the picture, its file, and the row. ByteSpike's files are said to be there for a day: they are saved."""
     request = (MODEL, {"prompt": shot.words, "size": "1280x720"})
-    return generate.s(*request, label=shot.board.visitor).set(task_id=shot.job_id) | keep.s()
+    return generate.s(*request, label=shot.board.visitor).set(task_id=shot.job_id) | save_output.s() | keep.s()
 
 
-@shared_task(pydantic=True, acks_late=True, autoretry_for=(httpx.HTTPError,), retry_backoff=True, max_retries=10)
+@shared_task(pydantic=True, acks_late=True, autoretry_for=(OperationalError,), retry_backoff=True, max_retries=10)
 def keep(finished: RemoteTask) -> None:
-    """Save a shot's picture, for ByteSpike's URL is said to end after a day. It may run twice."""
-    url = finished.urls[0]
-    path = current_app.config["FILES"] / f"{finished.out_task_id}{PurePosixPath(urlsplit(url).path).suffix}"
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(httpx.get(url, timeout=60, follow_redirects=True).raise_for_status().content)
-    unfinished.replace(path)
-    db.session.execute(db.update(Shot).where(Shot.job_id == finished.out_task_id).values(file=path.name))
+    """Write into the row where `save_output` has put a shot's picture. Running twice, as after a crash, does no harm."""
+    name = Path(finished.saved[0].path).name
+    db.session.execute(db.update(Shot).where(Shot.job_id == finished.out_task_id).values(file=name))
     db.session.commit()
 
 

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 from studio.models import Board, db
 
-from tasks_bridge.testing import assert_job_submitted, assert_no_jobs
+from tasks_bridge import Job
+from tasks_bridge.testing import assert_job_cancelled, assert_job_failed, assert_job_submitted, assert_no_jobs
 
 
 def page_of(client, board):
@@ -29,6 +30,53 @@ def test_all_pictures_are_shot_and_assembled(app, bytespike, client, shoot):
     for shot in board.shots:
         assert client.get(f"/shots/{shot.id}/picture", buffered=True).data.startswith(b"\x89PNG")
     assert client.get(f"/boards/{board.id}/sheet", buffered=True).mimetype == "image/jpeg"
+
+
+def test_a_cancelled_shot_is_cancelled_at_bytespike_and_the_contact_sheet_waits_for_another_take(
+    bytespike, client, shoot
+):
+    board = shoot("a whale", "a gull")
+    whale, gull = board.shots
+    bytespike.start(whale)
+
+    Job(whale.job_id).cancel()
+    bytespike.complete(gull)
+
+    assert_job_cancelled(whale)
+    assert "It waits for shot 1." in page_of(client, board)
+
+    client.post(f"/shots/{whale.id}/again", data={"words": "a whale"})
+    assert "Shot 1, take 2" in page_of(client, board)
+    bytespike.complete()
+    assert "Contact sheet of Foxes" in page_of(client, board)
+
+
+def test_a_refused_shot_can_be_shot_in_other_words(bytespike, client, shoot):
+    board = shoot("a secret cargo")
+    (shot,) = board.shots
+
+    bytespike.fail(shot, code="content_policy_violation")
+
+    assert_job_failed(shot, code="content_policy_violation")
+    shown = page_of(client, board)
+    assert "our rules forbid us to shoot this one" in shown
+    assert "It waits for shot 1." in shown
+
+    client.post(f"/shots/{shot.id}/again", data={"words": "a strange cargo"})
+    assert_job_submitted(params={"prompt": "a strange cargo"})
+    bytespike.complete()
+    assert "Contact sheet of Foxes" in page_of(client, board)
+
+
+@pytest.mark.parametrize("words", [" ", "x" * 201])
+def test_another_take_without_words_or_with_too_many_is_refused(bytespike, client, shoot, words):
+    (shot,) = shoot("a fox").shots
+    bytespike.fail(shot)
+
+    answer = client.post(f"/shots/{shot.id}/again", data={"words": words}, follow_redirects=True)
+
+    assert "Say what shot 1 should show" in answer.text
+    assert len(bytespike.jobs) == 1
 
 
 def test_a_shot_that_is_under_way_is_not_shot_again(bytespike, client, shoot):

@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
                 ),
                 ("prompt", models.CharField(max_length=300)),
                 ("ordered_at", models.DateTimeField(auto_now_add=True)),
-                ("file", models.FileField(blank=True, editable=False, upload_to="posters", verbose_name="saved file")),
+                ("file", models.FileField(blank=True, editable=False, upload_to="", verbose_name="saved file")),
             ],
             options={
                 "ordering": ["-pk"],
