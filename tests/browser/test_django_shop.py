@@ -36,6 +36,16 @@ def poster(page: Page, prompt: str) -> Locator:
     return page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=prompt))
 
 
+def await_gallery(page: Page, said: str) -> None:
+    """A row follows its job a moment after the page has, and the file is saved after that."""
+
+    def is_there() -> bool:
+        page.reload()
+        return bool(page.get_by_text(said).count()) and not page.locator("bytespike-job").count()
+
+    eventually(is_there, expected=said)
+
+
 def is_loaded(picture: Locator) -> bool:
     return bool(picture.evaluate("(picture) => picture.complete && picture.naturalWidth > 0"))
 
@@ -63,9 +73,7 @@ def test_an_order_is_shown_live_and_hangs_in_the_gallery(
 
     expect(film.locator("video")).to_be_visible(timeout=60_000)
     page.get_by_role("link", name="Gallery").click()
-    expect(page.get_by_text("3 finished posters")).to_be_visible()
-    # the last file is saved a moment after its job has ended
-    eventually(lambda: page.reload() and not page.locator("bytespike-job").count(), expected="the shop's own files")
+    await_gallery(page, "3 finished posters")
     for picture in page.locator("main img").all():
         assert is_loaded(picture)
     screenshot(page, "django-shop-gallery")
@@ -147,6 +155,7 @@ def test_a_server_that_restarts_in_mid_job_loses_nothing(shop: RunningExample, t
     # the page was not touched meanwhile
     expect(film.locator("video")).to_be_visible(timeout=60_000)
     page.goto(f"{shop.url}gallery")
+    await_gallery(page, "2 finished posters")
     for prompt in ("A fox before", "A fox that runs"):
         expect(poster(page, prompt)).to_be_visible()
     assert is_loaded(poster(page, "A fox before").get_by_role("img"))

@@ -40,7 +40,7 @@ def take(shot):
 
 @shared_task(pydantic=True, acks_late=True, autoretry_for=(OperationalError,), retry_backoff=True, max_retries=10)
 def keep(finished: RemoteTask) -> None:
-    """Write into the row where `save_output` has put a shot's picture. Running twice, as after a crash, does no harm."""
+    """Write into the row where `save_output` has put the picture. Running twice, as after a crash, does no harm."""
     name = Path(finished.saved[0].path).name
     db.session.execute(db.update(Shot).where(Shot.job_id == finished.out_task_id).values(file=name))
     db.session.commit()
