@@ -36,7 +36,7 @@ test: $(READY) ## run all tests; what this machine lacks is skipped with its rea
 	@$(BIN)/python -m pytest $(ARGS)
 
 screenshots: $(READY) ## bring the pictures of the pages in docs/img up to date, with Chromium and the font Inter
-	@$(BIN)/python -m pytest tests/browser $(ARGS)
+	@FONTCONFIG_FILE=$(CURDIR)/tests/browser/fonts.conf $(BIN)/python -m pytest tests/browser $(ARGS)
 	@for picture in docs/img/*.png; do cp ".cache/screenshots/$${picture##*/}" "$$picture" || exit; done
 
 lint: $(READY) ## style, format and the direction of imports

@@ -61,6 +61,8 @@ class Example:
         web: Command of the web server, ``{port}`` in it.
         polling_web: Another that cannot stream, so that pages poll; None if there is only one kind.
         worker: Command of the worker.
+        usual_s: How long the sandbox estimates for each model, in seconds. Its own estimates are as far off as the one
+            in ByteSpike's documentation, which is put right by what is learned of a model's jobs; here are too few.
         environment: Variables for all its processes.
         prepare: Called before both: may run further commands, and returns lines to print.
         to_try: Lines to print: what to do on its pages.
@@ -72,6 +74,7 @@ class Example:
     worker: list[str]
     to_try: list[str]
     polling_web: list[str] | None = None
+    usual_s: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Surroundings], list[str]] = lambda _: []
 
@@ -232,6 +235,8 @@ def _run(example: Example, given: argparse.Namespace) -> None:
             service = _real(os.environ)
         else:
             sandbox = _sandbox(stack, surroundings, given.speed)
+            for model, seconds in example.usual_s.items():
+                sandbox.script(model, {"estimate_s": seconds})
             settings |= {"BYTESPIKE_API_KEY": "sk-byts-example", "BYTESPIKE_BASE_URL": sandbox.url}
             surroundings.environment = {**bare(os.environ), **settings}
             service = f"a sandbox on this machine, {sandbox.url}"

@@ -22,6 +22,7 @@ EXAMPLE = Example(
     web=["-m", "uvicorn", "shop.asgi:application", "--port={port}", "--timeout-graceful-shutdown=1", "--lifespan=off"],
     polling_web=["manage.py", "runserver", "--noreload", "{port}"],
     worker=["-m", "celery", "-A", "tasks_bridge.contrib.django", "worker", "-E", "--concurrency=2", "--loglevel=INFO"],
+    usual_s={"seedream-v4": 7, "seedance-fast": 20},
     environment={"DJANGO_SETTINGS_MODULE": "shop.settings"},
     prepare=prepare,
     to_try=[

@@ -20,6 +20,7 @@ EXAMPLE = Example(
     web=["-m", "uvicorn", "asgi:application", "--port={port}", "--timeout-graceful-shutdown=1"],
     polling_web=["-m", "flask", "--app", "studio", "run", "--port={port}"],
     worker=["-m", "celery", "-A", "tasks_bridge.contrib.flask", "worker", "-E", "--concurrency=2", "--loglevel=INFO"],
+    usual_s={"seedream-v4": 7},
     environment={"FLASK_APP": "studio"},
     prepare=prepare,
     to_try=[

@@ -4,6 +4,7 @@ The files behind the output URLs: real pictures, drawn here, and a real clip, sh
 
 from __future__ import annotations
 
+import colorsys
 import random
 import struct
 import zlib
@@ -17,7 +18,7 @@ _DISC = 64
 @lru_cache(maxsize=16)
 def picture(seed: str, width: int, height: int) -> bytes:
     """
-    Draw a PNG: a diagonal gradient of three colours with a lighter disc on it, the same for the same *seed*.
+    Draw a PNG: a diagonal gradient of three kindred colours and a lighter disc on it, the same for the same *seed*.
 
     Palette indices instead of colours make a row a slice of one precomputed ramp, so that megapixels cost
     milliseconds in pure Python.
@@ -65,7 +66,11 @@ def clip(width: int, height: int) -> bytes:
 
 
 def _palette(rng: random.Random) -> bytes:
-    low, middle, high = sorted(([rng.randrange(20, 236) for _ in range(3)] for _ in range(3)), key=sum)
+    hue, turn = rng.random(), rng.uniform(0.05, 0.13)
+    low, middle, high = (
+        [round(255 * part) for part in colorsys.hls_to_rgb((hue + step * turn) % 1, lightness, 0.5)]
+        for step, lightness in enumerate((0.2, 0.46, 0.76))
+    )
     half = _BACKGROUND // 2
     gradient = [_mix(low, middle, step / half) for step in range(half)]
     gradient += [_mix(middle, high, step / half) for step in range(half)]
