@@ -46,6 +46,7 @@ KNOWN_HOSTS = {
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 
 
@@ -114,6 +115,19 @@ def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
             lost.append(link)
 
     assert not lost, f"expected the links in {name_of(path)} to lead somewhere: {lost}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_picture_is_there_and_says_what_it_shows(path: Path) -> None:
+    for words, target in _PICTURE.findall(prose(path)):
+        assert (path.parent / target).is_file(), f"expected the picture {target} of {name_of(path)}"
+        assert len(words) > 10, f"expected {name_of(path)} to say what is on {target}"
+
+
+def test_every_picture_of_the_pages_is_shown_on_one() -> None:
+    shown = {(path.parent / target).resolve() for path in PAGES for _, target in _PICTURE.findall(prose(path))}
+
+    assert {path.name for path in (ROOT / "docs/img").iterdir()} == {path.name for path in shown}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
