@@ -16,7 +16,7 @@ READY := $(VENV)/.ready-$(OF)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo example-django example-flask test screenshots lint types mutants bench bench-peers bench-cadence soak constraints \
+.PHONY: help demo example-django example-flask test screenshots docs lint types mutants bench bench-peers bench-cadence soak constraints \
 	build clean broken
 
 help: ## print this list
@@ -38,6 +38,10 @@ test: $(READY) ## run all tests; what this machine lacks is skipped with its rea
 screenshots: $(READY) ## bring the pictures of the pages in docs/img up to date, with Chromium and the font Inter
 	@FONTCONFIG_FILE=$(CURDIR)/tests/browser/fonts.conf $(BIN)/python -m pytest tests/browser $(ARGS)
 	@for picture in docs/img/*.png; do cp ".cache/screenshots/$${picture##*/}" "$$picture" || exit; done
+
+docs: $(READY) ## build the documentation's site into build/docs; what is wrong with a page is an error
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs $(ARGS)
+	@echo "The documentation is in build/docs/index.html"
 
 lint: $(READY) ## style, format and the direction of imports
 	@$(BIN)/python -m ruff check .

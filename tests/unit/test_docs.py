@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import fnmatch
 import itertools
 import os
 import re
@@ -115,6 +116,21 @@ def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
             lost.append(link)
 
     assert not lost, f"expected the links in {name_of(path)} to lead somewhere: {lost}"
+
+
+def test_every_page_is_in_a_table_of_contents_of_the_site() -> None:
+    index = ROOT / "docs/index.md"
+    contents = [match["code"] for match in _FENCE.finditer(index.read_text()) if match["info"] == "{toctree}"]
+    entries = [
+        os.path.normpath(index.parent / re.sub(r".*<(.+)>$", r"\1", line))
+        for text in contents
+        for line in text.splitlines()
+        if line and not line.startswith(":")
+    ]
+    pages = [str(path.with_suffix("")) for path in PAGES if path != index]
+
+    lost = [page for page in pages if not any(fnmatch.fnmatchcase(page, entry) for entry in entries)]
+    assert not lost, f"add these pages to one of the tables of contents in docs/index.md: {lost}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)

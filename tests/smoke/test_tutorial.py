@@ -1,0 +1,79 @@
+"""The tutorial, as somebody follows it who has nothing yet: a sandbox, a worker, and two programs."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tasks_bridge.sandbox import SandboxServer
+from tests.smoke.processes import LocalProcess, Reaper, eventually
+
+ROOT = Path(__file__).parents[2]
+
+_FILES = re.compile(r"^```python file=(?P<path>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Callable[..., LocalProcess]]:
+    """Run Python in the folder with the page's files, with what the page says is in its environment."""
+    for match in _FILES.finditer((ROOT / "docs/tutorial.md").read_text()):
+        (tmp_path / match["path"]).write_text(match["text"])
+    database = redis_url.rpartition("/")[0] + "/13"  # the messages of no other test
+    reaper = Reaper()
+    started: list[LocalProcess] = []
+    with SandboxServer(speed=20) as sandbox:
+        environment = {
+            **os.environ,
+            "BYTESPIKE_API_KEY": "sk-byts-any",
+            "BYTESPIKE_BASE_URL": sandbox.url,
+            "REDIS_URL": database,
+            "TASKS_BRIDGE_NAMESPACE": namespace,
+            "TASKS_BRIDGE_POLL_MIN_S": "0.2",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+        def start(*arguments: str) -> LocalProcess:
+            name = f"{len(started)}"
+            process = LocalProcess(
+                name,
+                [sys.executable, *arguments],
+                env=environment,
+                cwd=tmp_path,
+                log=tmp_path / f"{name}.log",
+                reaper=reaper,
+            )
+            started.append(process)
+            process.start()
+            return process
+
+        yield start
+        for process in started:
+            process.stop(timeout_s=10)
+        reaper.close()
+    with redis.Redis.from_url(database) as client:
+        client.flushdb()
+
+
+def test_whoever_follows_it_has_a_picture_and_a_refusal(terminal: Callable[..., LocalProcess]) -> None:
+    worker = terminal("-m", "celery", "-A", "shop", "worker", "-E", "-c", "1")
+    started = terminal("start.py")
+
+    assert started.wait(60) == 0, started.tail() + worker.tail()
+    assert re.search(r"^started [\w-]+\n\w+ .*\nCOMPLETED \['http.+'\]$", started.logs(), re.MULTILINE)
+    eventually(
+        lambda: re.search(r"ada: http\S+, for [\d.]+ credits", worker.logs()),
+        expected="the completion callback",
+        show=worker.tail,
+    )
+
+    refused = terminal("refused.py")
+    assert refused.wait(60) == 0, refused.tail() + worker.tail()
+    assert "refused: content_policy_violation" in refused.logs()
+    eventually(lambda: "brought nothing" in worker.logs(), expected="the failure callback", show=worker.tail)
