@@ -87,6 +87,7 @@ def test_survivors_are_found_shown_and_compared_with_what_is_explained_and_only_
     assert "  explained: line 19: `is_small`: `return value < 10` → `return value <= 10`\n" in shown
     assert "  SURVIVED: line 19: `is_small`: `return value < 10` → `return value < 11`\n" in shown
     assert "  EXPLAINED, BUT NO SURVIVOR: `is_small`: `return value < 10` → `return value > 10`\n" in shown
+    assert "  timeout: line 14: `clamp`: `value -= 1` → `value += 1`\n" in shown
     # the loop that doesn't end is a timeout; `clamp` is noticed in place, and `_limit` only by a fresh import
     assert "| `code_under_test.py` | 9 | 7 | 1 | 1 | 2 |\n" in shown
     assert {name: (tmp_path / name).read_text() for name in FILES} == FILES

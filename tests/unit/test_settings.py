@@ -194,6 +194,7 @@ def test_settings_do_not_change_and_whoever_tries_is_not_shown_what_was_to_be_se
 @pytest.mark.parametrize(
     ("name", "least", "most"),
     [
+        ("metrics_port", 1, 65535),
         ("stream_limit", 0, None),
         ("callback_poll_factor", 1, 100),
         ("poll_batch", 1, 1000),

@@ -140,6 +140,8 @@ def _examine(tree: Path, target: str, tests: tuple[str, ...], chosen: argparse.N
             survivors.append(mutant.label)
             is_known = mutant.label in known
             print(f"  {'explained' if is_known else 'SURVIVED'}: line {mutant.line}: {mutant.label}", flush=True)
+        elif verdict is Verdict.TIMEOUT:  # on a busy machine, worth another try with more slack
+            print(f"  timeout: line {mutant.line}: {mutant.label}", flush=True)
         count[verdict] += 1
     file.write_text(source)
     stale = sorted(known - set(survivors)) if parts == 1 and not chosen.only else []
