@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
 from tasks_bridge.store import Claim, Lease, Purpose, Registered, Store
-from tasks_bridge.store.base import LANES, Beside, Lost, Message, Registration, Write, lane_of
+from tasks_bridge.store.base import LANES, Beside, Lost, Message, Registration, Survey, Write, lane_of
 from tasks_bridge.store.memory import MemoryStore
 from tasks_bridge.store.redis import RedisStore, connect
 
@@ -1257,6 +1257,10 @@ def test_a_survey_counts_what_is_to_be_submitted_what_is_to_be_polled_and_what_i
     put(store, "ended", JobState.FAILED, delay_s=0)
     assert store.end(begin(store, "ended"), 60)
     assert store.survey(2) == survey, "what has ended waits for nobody"
+
+
+def test_a_survey_of_nothing_finds_nothing_and_nothing_overdue(store: Store) -> None:
+    assert store.survey(2) == Survey(to_submit=0, to_poll=0, overdue=0, overdue_s=0.0, newer=0, census={})
 
 
 def test_a_claimed_job_is_not_overdue_until_its_message_counts_as_lost(store: Store, clock: Clock) -> None:
