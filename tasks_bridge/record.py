@@ -101,7 +101,7 @@ def advance(current: JobState, observed: str) -> JobState:
 
 # more digits would take up room in a million jobs, and tell nothing
 _Seconds = Annotated[float, PlainSerializer(lambda value: round(value, 2))]
-_Share = Annotated[float, PlainSerializer(lambda value: round(value, 3))]
+_Share = Annotated[float, PlainSerializer(lambda value: round(value, 4))]
 
 
 class RecordedError(BaseModel):

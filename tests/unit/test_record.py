@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tasks_bridge.cadence import rounded_up
 from tasks_bridge.models import RemoteStatus, RemoteTask
 from tasks_bridge.record import (
     OPEN_STATES,
@@ -188,3 +189,43 @@ def test_the_same_request_has_the_same_digest_in_any_order_of_keys() -> None:
 )
 def test_another_request_has_another_digest(body: bytes, key: str) -> None:
     assert request_digest(body, key) != request_digest(b'{"model":"m","params":{"a":1,"b":[2]}}', "default")
+
+
+@given(st.floats(0, 1))
+def test_progress_that_is_kept_is_not_below_what_was_shown(done: float) -> None:
+    kept = rounded_up(done)
+    record = a_record(progress=kept)
+
+    assert JobRecord.from_json(record.to_json()).progress == kept >= min(done, 0.99)
+
+
+def test_no_more_digits_are_kept_than_tell_something() -> None:
+    record = JobRecord(
+        version=2,
+        model="m",
+        key="k",
+        digest="",
+        created_at=1.23456,
+        polled_at=2.34567,
+        left_s=3.45678,
+        progress=0.456789,
+    )
+
+    kept = json.loads(record.to_json())
+    assert [kept[name] for name in ("created_at", "polled_at", "left_s", "progress")] == [1.23, 2.35, 3.46, 0.4568]
+
+
+def test_a_record_shows_no_options_because_the_next_jobs_prompt_may_be_in_them() -> None:
+    record = a_record(options={"chain": ["a fox"]})
+
+    assert "a fox" not in f"{record!r} {record}"
+
+
+def test_a_job_is_late_only_once_that_was_noted() -> None:
+    assert a_record().is_late is False
+
+
+def test_a_state_knows_where_a_job_in_it_can_have_come_from() -> None:
+    assert (QUEUED.earlier, PENDING.earlier, RUNNING.earlier) == ((), (QUEUED,), (QUEUED, PENDING))
+    for end in TERMINAL_STATES:
+        assert end.earlier == (QUEUED, PENDING, RUNNING)
