@@ -422,6 +422,18 @@ def test_every_step_at_which_a_crash_is_tested_is_on_the_page_and_no_other() -> 
     assert documented == {(step.name, step.where) for step in crash.ALL_STEPS}
 
 
+# -- benchmarks --------------------------------------------------------------------------------------------------------
+
+
+def test_the_comparison_has_the_figures_of_the_benchmarks() -> None:
+    measured = {cell for rows in tables(ROOT / "docs/benchmarks.md") for row in rows for cell in row}
+    compared = next(rows for rows in tables(ROOT / "docs/comparison.md") if rows[0][1] == "plain Celery")
+    figures = [cell.partition(", which")[0] for row in compared[1:] for cell in row[1:]]
+
+    assert len(figures) > 10
+    assert [figure for figure in figures if figure not in measured] == []
+
+
 # -- decisions and guarantees -----------------------------------------------------------------------------------------
 
 
