@@ -5,26 +5,33 @@ ByteSpike tells no times (contract, section 2), so an end is known only to lie b
 stopped only that it would have lasted longer. What is kept is just that: intervals. The distribution is estimated anew
 from the latest ones, so nothing that was once guessed inside an interval is ever taken for seen.
 
-1. Where the pace changed lately, what was before doesn't count: a change point in the ranks of intervals (E. A. Gehan,
-   1965, Biometrika 52; N. Mantel, 1967, Biometrics 23).
-2. Self-consistent masses of cells, few rounds from an even start (B. W. Turnbull, 1976, J. R. Stat. Soc. B 38).
-3. Each cell's mass is spread over the nearest neighbours' distance, so that a wide shape is smoothed widely and each of
-   two humps narrowly (D. O. Loftsgaarden, C. P. Quesenberry, 1965, Ann. Math. Stat. 36).
-4. A few jobs' worth of a wide shape around the estimate is mixed in: what was never seen stays possible.
+1. Cells between the intervals' bounds get masses that agree with the intervals, in a few rounds from a wide shape
+   around the estimate (B. W. Turnbull, 1976, J. R. Stat. Soc. B 38). As the looks that found the ends lie close
+   together, these masses are anything but smooth, and a schedule would follow each accident.
+2. So they only begin a mixture of few lognormal humps, fitted to the same intervals (A. P. Dempster, N. M. Laird,
+   D. B. Rubin, 1977, J. R. Stat. Soc. B 39): narrow, wide, skewed, one or several.
+3. A few jobs' worth of the wide shape is always part of it: what was never seen stays possible.
+4. Where the latest ends contradict it, the pace has changed, and what was before doesn't count (R. H. Berk,
+   D. H. Jones, 1979, Z. Wahrscheinlichkeitstheorie verw. Geb. 47).
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import exp, inf, isfinite, log, sqrt
+from operator import add, mul
+from statistics import fmean
 from typing import Final
 
 Interval = tuple[float, float]
 """After the first, and by the second; the second is infinite where a job was stopped."""
+
+Hump = tuple[float, float, float]
+"""Share of all, and mean and variance of the logarithm."""
 
 PRIOR_JOBS: Final = 2.0
 """How many jobs' word the wide shape has."""
@@ -35,25 +42,40 @@ PRIOR_SHAPE: Final = 2.0
 
 HALF_LIFE: Final = 128
 """So many ends later, an end counts for half."""
-CHANGE_Z: Final = 4.5
-"""Standard deviations from which on a difference between later and earlier ends is a change of pace."""
-FEWEST_SIDE: Final = 5
-"""Ends on either side of a change."""
 
-QUANTILES: Final = 200
+QUANTILES: Final = 100
 """Cells are as fine as the intervals' bounds lie close: about so many …"""
-FINEST: Final = 0.004
-COARSEST: Final = 0.04
-"""… no finer and no coarser than these, in logarithms, where something was seen …"""
-COARSE: Final = 0.08
-MARGIN: Final = 1.6
-"""… and a little beside; coarser still where nothing was."""
+FINEST: Final = 0.0005
+COARSEST: Final = 0.06
+"""… no finer and no coarser than these, in logarithms, …"""
+REACH: Final = 32
+"""… over all that was seen, and up to so many times or parts of what is expected."""
 ABSURD: Final = 1000.0
 """Times or parts of what is expected: no finer distinctions are made beyond."""
-ROUNDS: Final = 40
-"""More would carve the accidents of a sample into its distribution."""
-NEIGHBOURS: Final = 3.0
-"""Smoothing takes in a share of ``NEIGHBOURS / sqrt(n)`` of all ends."""
+
+FIRST_ROUNDS: Final = 8
+"""More would carve the accidents of a sample into its masses."""
+HUMPS: Final = 5
+"""Most humps to begin with …"""
+ENDS_PER_HUMP: Final = 4
+FEWEST_IN_HUMP: Final = 2.0
+"""… and one for which there are fewer ends than this is given up."""
+ROUNDS: Final = 25
+HASTE: Final = 1.8
+"""Each round goes so many times as far as it would: from 2 on, that need not lead anywhere."""
+WIDTH_ENDS: Final = 0.5
+"""How many ends' word it has that a hump is as wide as they are to begin with."""
+NARROWEST: Final = FINEST**2
+WIDEST: Final = 9.0
+"""Bounds of a hump's variance, in logarithms."""
+FAR: Final = 6.0
+"""Standard deviations from its middle, beyond which nothing of a hump is looked for."""
+TINY: Final = 1e-300
+
+SURPRISE: Final = 8.0
+"""Of the latest ends, from which on their pace is another one: some 1 in exp(8) such surprises is chance."""
+LEVELS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Shares of all ends by which the latest are compared with the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,35 +204,57 @@ def estimate(intervals: Sequence[Interval], jobs: Sequence[int], centre: float) 
         centre: Around what to expect the unseen.
     """
     weights = [count * 0.5 ** (age / HALF_LIFE) for age, count in enumerate(jobs)]
-    edges = _grid(intervals, centre)
-    *masses, beyond = _self_consistent(intervals, weights, edges)
     # so many jobs, each kept by itself, would say as much
     said = sum(weights) ** 2 / sum(weight * weight for weight in weights)
-    masses = _spread(masses, edges, NEIGHBOURS / sqrt(said))
-    return _with_prior(edges, masses, beyond, centre, jobs=said)
+    share = said / sum(weights)
+    edges = _grid(intervals, centre)
+    cells = _Cells(edges, _ranges(intervals, [weight * share for weight in weights], edges))
+    unseen = _prior(edges, centre)
+    masses = unseen
+    for _ in range(FIRST_ROUNDS):
+        # what rounding leaves below nothing is nothing
+        masses = [mass * max(seen, 0.0) / said for mass, seen in zip(masses, cells.seen(masses), strict=True)]
+    return Durations(edges, _fit(cells, masses, unseen, said))
 
 
-def since_change(intervals: Sequence[Interval]) -> int:
+def since_change(intervals: Sequence[Interval], durations: Durations) -> int:
     """
-    How many of *intervals*, newest first, come after the last change of pace; all, if there was none.
+    How many of *intervals*, newest first, come after a change of pace; all, if there was none.
 
-    Each end has a rank: how many others it surely came after, less how many it surely came before. If nothing has
-    changed, the ranks of the newest *m* sum to about 0 for every *m*, and so do their squares, less the mean square:
-    the first tells of quicker or slower jobs, the second of wider or narrower spread.
+    Args:
+        intervals: As seen.
+        durations: What was estimated of all of them.
+
+    At each of the `LEVELS` the share of the newest *m* that ended by then is compared with that of the others, for
+    every *m*: the logarithm of how much likelier both are if they differ. Of an end that may have been before or
+    after counts what *durations* say of it, so looks that became closer or rarer are no change.
     """
-    count = len(intervals)
-    lows, highs = sorted(low for low, _ in intervals), sorted(high for _, high in intervals)
-    ranks = [bisect_right(highs, low) - (count - bisect_left(lows, high)) for low, high in intervals]
-    mean_square = sum(rank * rank for rank in ranks) / count
-    found, best = count, CHANGE_Z
-    for scores in (ranks, [rank * rank - mean_square for rank in ranks]):
-        deviation = sqrt(sum(score * score for score in scores) / max(count * (count - 1), 1))
-        for newest, total in enumerate(accumulate(scores[: count - FEWEST_SIDE]), start=1):
-            if newest >= FEWEST_SIDE and deviation > 0:
-                z = abs(total) / sqrt(newest * (count - newest)) / deviation
-                if z > best:
-                    found, best = newest, z
+    count, found, best = len(intervals), len(intervals), SURPRISE
+    ranks = [(durations.below(low)[0], durations.below(high)[0]) for low, high in intervals]
+    for level in LEVELS:
+        ended = [1.0 if b <= level else 0.0 if a >= level else (level - a) / (b - a) for a, b in ranks]
+        total = sum(ended)
+        mean = total / count
+        spread = mean * (1 - mean)
+        if spread <= 0:
+            continue
+        for newest, of_newest in enumerate(accumulate(ended[:-1]), start=1):
+            older = count - newest
+            # the surprise is never above this, which takes no logarithm
+            if (of_newest - newest * mean) ** 2 * count <= best * spread * newest * older:
+                continue
+            surprise = _divergence(of_newest, newest, mean) + _divergence(total - of_newest, older, mean)
+            if surprise > best:
+                found, best = newest, surprise
     return found
+
+
+def _divergence(ended: float, count: int, mean: float) -> float:
+    """Of *ended* in *count* from *mean*, in nats."""
+    still = count - ended
+    return (ended * log(ended / count / mean) if ended > 0 else 0.0) + (
+        still * log(still / count / (1 - mean)) if still > 0 else 0.0
+    )
 
 
 def _grid(intervals: Sequence[Interval], centre: float) -> list[float]:
@@ -218,36 +262,33 @@ def _grid(intervals: Sequence[Interval], centre: float) -> list[float]:
     earliest, latest = centre / ABSURD, centre * ABSURD
     known = (bound for interval in intervals for bound in interval if 0 < bound < inf)
     bounds = sorted(min(max(bound, earliest), latest) for bound in known)
-    count = len(bounds)
-    edges = [bounds[0] / MARGIN]
-    knots = [bounds[min(int((i + 0.5) * count / QUANTILES), count - 1)] for i in range(QUANTILES)]
-    for knot in [*knots, bounds[-1] * MARGIN]:
-        start, gap = edges[-1], log(knot / edges[-1])
-        if gap >= FINEST:
-            parts = int(gap / COARSEST) + 1
-            edges += [start * exp(gap * part / parts) for part in range(1, parts + 1)]
+    first, last, count = bounds[0], bounds[-1], len(bounds)
+    edges = [min(centre / REACH, first / 2)]
+    for number in range(QUANTILES):
+        _extend(edges, bounds[int((number + 0.5) * count / QUANTILES)])
+    _extend(edges, max(centre * REACH, last * 4))
     return edges
 
 
-def _self_consistent(intervals: Sequence[Interval], weights: Sequence[float], edges: Sequence[float]) -> list[float]:
-    """The mass of each cell, and last that of all beyond; sums over ranges keep a round linear."""
-    cells = len(edges) - 1
-    ranges = []
-    for low, high in intervals:
-        last = cells + 1 if high == inf else max(_nearest(edges, high), 1)
-        ranges.append((min(_nearest(edges, low), last - 1), last))
-    masses = [*(log(b / a) for a, b in pairwise(edges)), COARSE]
-    total = sum(weights)
-    for _ in range(ROUNDS):
-        cumulated = [0.0, *accumulate(masses)]
-        changes = [0.0] * (cells + 2)
-        for (first, last), weight in zip(ranges, weights, strict=True):
-            inside = cumulated[last] - cumulated[first]
-            if inside > 0:
-                changes[first] += weight / inside
-                changes[last] -= weight / inside
-        masses = [mass * max(share, 0.0) / total for mass, share in zip(masses, accumulate(changes), strict=False)]
-    return masses
+def _extend(edges: list[float], to: float) -> None:
+    """Go on with cells up to *to*, unless that is too near."""
+    start = edges[-1]
+    gap = log(to / start)
+    if gap >= FINEST:
+        parts = int(gap / COARSEST) + 1
+        edges += [start * exp(gap * part / parts) for part in range(1, parts + 1)]
+
+
+def _ranges(
+    intervals: Sequence[Interval], weights: Sequence[float], edges: Sequence[float]
+) -> dict[tuple[int, int], float]:
+    """The weights of ranges of cells, from one to before another."""
+    count, ranges = len(edges) - 1, dict[tuple[int, int], float]()
+    for (low, high), weight in zip(intervals, weights, strict=True):
+        last = count if high == inf else max(_nearest(edges, high), 1)
+        cells = (min(_nearest(edges, low), last - 1), last)
+        ranges[cells] = ranges.get(cells, 0.0) + weight
+    return ranges
 
 
 def _nearest(edges: Sequence[float], x: float) -> int:
@@ -257,54 +298,95 @@ def _nearest(edges: Sequence[float], x: float) -> int:
     return above if edges[above] * edges[above - 1] < x * x else above - 1
 
 
-def _spread(masses: Sequence[float], edges: Sequence[float], share: float) -> list[float]:
-    """Each cell's mass, evenly over the cells around it that hold *share* of all."""
-    count = len(masses)
-    places = [log(edge) for edge in edges]
-    cumulated = [0.0, *accumulate(masses)]
-    wanted = min(share, 1.0) * cumulated[-1]
-    changes = [0.0] * (count + 1)
-    for cell, mass in enumerate(masses):
-        if mass <= 0:
-            continue
-        first, last = cell, cell + 1
-        middle = (places[first] + places[last]) / 2
-        while cumulated[last] - cumulated[first] < wanted and last - first < count:
-            if last == count or (first > 0 and middle - places[first - 1] < places[last + 1] - middle):
-                first -= 1
-            else:
-                last += 1
-        density = mass / (places[last] - places[first])
-        changes[first] += density
-        changes[last] -= density
-    widths = (b - a for a, b in pairwise(places))
-    return [max(density, 0.0) * width for density, width in zip(accumulate(changes), widths, strict=False)]
+def _prior(edges: Sequence[float], centre: float) -> list[float]:
+    """Masses of the wide shape."""
+    ended = [1 / (1 + (PRIOR_MEDIAN * centre / edge) ** PRIOR_SHAPE) for edge in edges]
+    ended[0], ended[-1] = 0.0, 1.0
+    return [b - a for a, b in pairwise(ended)]
 
 
-def _with_prior(
-    edges: Sequence[float], masses: Sequence[float], beyond: float, centre: float, *, jobs: float
-) -> Durations:
-    """What was seen of so many *jobs*, on wider cells, with `PRIOR_JOBS` more of the wide shape around *centre*."""
-    low, high = [], []
-    edge = edges[0]
-    while edge > min(centre / 32, edges[0] / 2):
-        edge /= 1 + COARSE
-        low.append(edge)
-    edge = edges[-1]
-    while edge < max(centre * 32, edges[-1] * 8):
-        edge *= 1 + COARSE
-        high.append(edge)
-    wide = [*reversed(low), *edges, *high]
-    shares = [_prior(edge / centre) for edge in wide]
-    shares[0], shares[-1] = 0.0, 1.0
-    unseen = [b - a for a, b in pairwise(shares)]
-    after = len(low) + len(masses)
-    late = sum(unseen[after:])
-    # of what lasts longer than anything seen, only the wide shape says how long
-    seen = [0.0] * len(low) + list(masses) + [beyond * share / late for share in unseen[after:]]
-    weight = jobs / (jobs + PRIOR_JOBS)
-    return Durations(wide, [weight * a + (1 - weight) * b for a, b in zip(seen, unseen, strict=True)])
+class _Cells:
+    """Adjoining cells, on a logarithmic scale, and the ranges of them in which something ended."""
+
+    def __init__(self, edges: Sequence[float], ranges: Mapping[tuple[int, int], float]) -> None:
+        places = [log(edge) for edge in edges]
+        self.widths = [b - a for a, b in pairwise(places)]
+        self.middles = [(a + b) / 2 for a, b in pairwise(places)]
+        self.squares = [middle * middle for middle in self.middles]
+        self._ranges = [(first, last, weight) for (first, last), weight in ranges.items()]
+
+    def seen(self, masses: Sequence[float]) -> list[float]:
+        """How much was seen in each cell per mass, if *masses* tell where in its range an end is."""
+        cumulated = [0.0, *accumulate(masses)]
+        changes = [0.0] * len(cumulated)
+        for first, last, weight in self._ranges:
+            inside = cumulated[last] - cumulated[first]
+            if inside > 0:
+                changes[first] += weight / inside
+                changes[last] -= weight / inside
+        return list(accumulate(changes[:-1]))
+
+    def moments(self, first: int, masses: Sequence[float]) -> tuple[float, float, float]:
+        """Of *masses* from the *first* cell on: their sum, and the mean and variance of the logarithms."""
+        total = sum(masses)
+        if total <= TINY:
+            return 0.0, 0.0, 0.0
+        last = first + len(masses)
+        mean = sum(map(mul, masses, self.middles[first:last])) / total
+        return total, mean, max(sum(map(mul, masses, self.squares[first:last])) / total - mean * mean, 0.0)
+
+    def masses(self, hump: Hump) -> tuple[int, list[float]]:
+        """Of a hump: its first cell, and what is in that and in those that follow."""
+        share, mean, variance = hump
+        reach, scale = FAR * sqrt(variance), -0.5 / variance
+        first = min(bisect_left(self.middles, mean - reach), len(self.middles) - 1)
+        last = max(bisect_left(self.middles, mean + reach), first + 1)
+        masses = [
+            width * exp(scale * (middle - mean) ** 2)
+            for width, middle in zip(self.widths[first:last], self.middles[first:last], strict=True)
+        ]
+        # a single cell far away is where what is beyond all cells counts
+        factor = share / max(sum(masses), TINY)
+        return first, [mass * factor for mass in masses]
 
 
-def _prior(x: float) -> float:
-    return 1 / (1 + (PRIOR_MEDIAN / x) ** PRIOR_SHAPE) if x > 0 else 0.0
+def _fit(cells: _Cells, masses: Sequence[float], unseen: Sequence[float], said: float) -> list[float]:
+    """The masses of a mixture of humps with what was *unseen*; the humps begin as equal parts of *masses*."""
+    seen = said / (said + PRIOR_JOBS)
+    humps = _parts(cells, masses, max(min(HUMPS, int(said / ENDS_PER_HUMP)), 1))
+    usual = fmean(variance for _, _, variance in humps)
+    for _ in range(ROUNDS):
+        rows = [cells.masses((seen * share, mean, variance)) for share, mean, variance in humps]
+        per_mass = cells.seen(_sum(rows, unseen, 1 - seen))
+        moved = []
+        for (_, mean, variance), (first, row) in zip(humps, rows, strict=True):
+            ends, to_mean, to_variance = cells.moments(first, list(map(mul, row, per_mass[first:])))
+            if ends < (FEWEST_IN_HUMP if len(humps) > 1 else TINY):
+                continue
+            to_variance = (to_variance * ends + usual * WIDTH_ENDS) / (ends + WIDTH_ENDS)
+            faster = variance * (to_variance / variance) ** HASTE
+            moved.append((ends, mean + HASTE * (to_mean - mean), min(max(faster, NARROWEST), WIDEST)))
+        humps = moved or humps
+        total = sum(ends for ends, _, _ in humps)
+        humps = [(ends / total, mean, variance) for ends, mean, variance in humps]
+    return _sum([cells.masses((seen * share, mean, variance)) for share, mean, variance in humps], unseen, 1 - seen)
+
+
+def _sum(rows: Sequence[tuple[int, Sequence[float]]], unseen: Sequence[float], share: float) -> list[float]:
+    """The masses of all humps together with their *share* of *unseen*."""
+    masses = [mass * share for mass in unseen]
+    for first, row in rows:
+        last = first + len(row)
+        masses[first:last] = map(add, masses[first:last], row)
+    return masses
+
+
+def _parts(cells: _Cells, masses: Sequence[float], count: int) -> list[Hump]:
+    """So many humps, side by side, each with as much of *masses*."""
+    cumulated = list(accumulate(masses))
+    bounds = [bisect_left(cumulated, cumulated[-1] * part / count) for part in range(1, count)]
+    humps = []
+    for first, last in pairwise([0, *bounds, len(masses) - 1]):
+        _, mean, variance = cells.moments(first, masses[first : last + 1])
+        humps.append((1 / count, mean, variance + NARROWEST))
+    return humps

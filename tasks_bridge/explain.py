@@ -51,8 +51,9 @@ class Explanation:
         if not self.is_on:
             return "the published rule, because TASKS_BRIDGE_LEARN_CADENCE is off"
         if known.is_cold:
-            seen = sum(end.is_seen for end in known.ends)
-            return f"the published rule, because {seen} ends count so far and {FEWEST_ENDS} are needed"
+            seen = sum(end.is_seen for end in known.ends[: known.relevant])
+            since = "since the pace changed" if known.relevant < len(known.ends) else "so far"
+            return f"the published rule, because {seen} ends count {since} and {FEWEST_ENDS} are needed"
         if known.mode is Mode.LOSING:
             ours, theirs = known.costs
             return (
@@ -77,7 +78,7 @@ class Explanation:
             "mode": self.mode.value,
             "why": self.why,
             "estimate_s": self.estimate_s,
-            "ends": ends if known.is_cold else {**ends, "relevant": known.relevant},
+            "ends": {**ends, "relevant": known.relevant} if known.ends else ends,
             "published": self._rule(self._published),
         }
         if known.is_cold:

@@ -42,23 +42,35 @@ class Bounds:
 class Schedule:
     """When to look next, given how long it has lasted."""
 
-    __slots__ = ("_bounds", "_looks", "_moments")
+    __slots__ = ("_bounds", "_lags_s", "_looks", "_moments")
 
-    def __init__(self, moments: list[float], looks: list[float], bounds: Bounds) -> None:
-        """After a look at each of *moments*, which rise, the next is due at the one of *looks* (infinite: unknown)."""
+    def __init__(self, moments: list[float], looks: list[float], lags_s: list[float], bounds: Bounds) -> None:
+        """
+        After a look at each of *moments*, which rise, the next is due at the one of *looks* (infinite: unknown).
+
+        If that finds an end, it is *lags_s* late on average.
+        """
         self._moments = moments
         self._looks = looks
+        self._lags_s = lags_s
         self._bounds = bounds
 
     def wait_s(self, elapsed_s: float) -> float:
         """Until the next look, after one at *elapsed_s* that found nothing."""
-        moments = self._moments
-        place = max(bisect_right(moments, elapsed_s) - 1, 0)
-        if place + 1 < len(moments) and moments[place + 1] - elapsed_s < elapsed_s - moments[place]:
-            place += 1
-        look_s = self._looks[place]
+        look_s = self._looks[self._place(elapsed_s)]
         wanted = look_s - elapsed_s if look_s < inf else _late_wait_s(elapsed_s, self._bounds)
         return min(max(wanted, self._bounds.least_s), self._bounds.most_s)
+
+    def lag_s(self, elapsed_s: float) -> float:
+        """How late that look is on average if it finds an end."""
+        place = self._place(elapsed_s)
+        return self._lags_s[place] if self._looks[place] < inf else _late_wait_s(elapsed_s, self._bounds) / 2
+
+    def _place(self, elapsed_s: float) -> int:
+        moments = self._moments
+        place = max(bisect_right(moments, elapsed_s) - 1, 0)
+        is_nearer = place + 1 < len(moments) and moments[place + 1] - elapsed_s < elapsed_s - moments[place]
+        return place + 1 if is_nearer else place
 
 
 def plan(durations: Durations, bounds: Bounds) -> Schedule:
@@ -66,7 +78,7 @@ def plan(durations: Durations, bounds: Bounds) -> Schedule:
     moments = _grid(durations, bounds)
     count = len(moments)
     ended, below = zip(*(durations.below(moment) for moment in moments), strict=True)
-    looks = [inf] * count
+    looks, lags_s = [inf] * count, [0.0] * count
     # what is still to be paid after a look at a moment, times the probability that it comes to that, less a part that
     # depends on that moment alone: so a step compares sums of two terms
     to_come = [0.0] * count
@@ -83,9 +95,11 @@ def plan(durations: Durations, bounds: Bounds) -> Schedule:
             best = min(costs)
             look = first + costs.index(best)
             looks[now], latest = moments[look], look + 1
+            found = ended[look] - ended_now
+            lags_s[now] = moments[look] - (below[look] - below[now]) / found if found > 0 else 0.0
             cost = best + bounds.look_cost_s * open_share + below[now]
         to_come[now] = cost + moments[now] * ended_now - below[now]
-    return Schedule(moments, looks, bounds)
+    return Schedule(moments, looks, lags_s, bounds)
 
 
 def expect(wait_s: Callable[[float], float], durations: Durations) -> tuple[float, float]:
@@ -120,8 +134,9 @@ def _grid(durations: Durations, bounds: Bounds) -> list[float]:
         density = densities[cell] if moment >= edges[0] else 0.0
         open_share = 1 - cumulated[cell] - density * (moment - edges[cell])
         wait_s = sqrt(2 * bounds.look_cost_s * max(open_share, 0.0) / density) if density > 0 else inf
-        step_s = min(wait_s / POINTS_PER_LOOK, moment * WIDEST_STEP)
-        next_moment = moment + max(step_s, bounds.least_s / POINTS_PER_LOOK)
+        next_moment = moment + min(
+            wait_s / POINTS_PER_LOOK, max(moment * WIDEST_STEP, bounds.least_s / POINTS_PER_LOOK)
+        )
         # the end of a hump is worth a look more than most
         over_at = edges[cell + 1]
         is_hump = cell + 1 < len(densities) and densities[cell + 1] < density / 2

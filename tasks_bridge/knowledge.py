@@ -34,10 +34,16 @@ together the first to end are the quickest, and would make all others look late.
 SECONDS_IF: Final = 0.9
 """Durations are learned in seconds rather than in estimates where that makes them spread so much less."""
 
-COMPARED: Final = 32
-"""Latest ends over which what was paid is compared with the published rule's cost."""
+COMPARED: Final = (32, 256)
+"""
+Latest ends over which what was paid is compared with the published rule's cost: few, to notice soon that learned
+countdowns don't pay; and many, as losses that come and go would make up for themselves within the few.
+"""
+TINY_S: Final = 1e-9
 ALLOWANCE: Final = 0.05
-PARTS: Final = 5
+EXPECTED: Final = 32
+"""Latest ends that callbacks were expected of, by which it is told how rarely they come."""
+PARTS: Final = 3
 """Values that stand for where in its interval a job may have ended."""
 
 SCALES: Final = 200.0
@@ -85,12 +91,22 @@ class Knowledge:
         """Go by *ends*, newest first, as they stand at *now* on the store's clock."""
         self.pace = pace
         self.ends = _ripe(ends, now)
-        self._schedules: dict[tuple[int, bool], Schedule] = {}
+        self.planned: dict[tuple[int, bool], Schedule] = {}
+        """Schedules at hand, by the logarithm of the unit and whether there are callbacks."""
+        self.asked: set[tuple[int, bool]] = set()
+        """Those of them that were needed."""
+
+    def prepare(self, before: Knowledge | None) -> None:
+        """Compute now what is likely to be asked for: what was asked of *before*."""
+        if self.mode is Mode.LEARNED and before and before.mode is Mode.LEARNED and before.basis is self.basis:
+            for step, has_callback in list(before.planned):
+                if (step, has_callback) in before.asked:
+                    self._schedule(step, has_callback=has_callback)
 
     @cached_property
     def is_cold(self) -> bool:
         """Whether too little is known."""
-        return sum(end.is_seen for end in self.ends) < FEWEST_ENDS
+        return self._seen(0, self.relevant) < FEWEST_ENDS
 
     @cached_property
     def mode(self) -> Mode:
@@ -115,17 +131,48 @@ class Knowledge:
         return [(end.after_s / scale, end.by_s / scale) for end, scale in zip(self.ends, scales, strict=True)]
 
     @cached_property
+    def _eras(self) -> list[tuple[int, Durations | None]]:
+        """
+        How long jobs took between changes of pace, newest first: up to so many ends; None if all were stopped.
+
+        A change is looked for again on either side of the one that is clearest.
+        """
+        found, parts = list[tuple[int, Durations | None]](), [(0, len(self.ends))]
+        while parts:
+            first, last = parts.pop()
+            seen = self._seen(first, last)
+            if not seen:
+                found.append((last, None))
+                continue
+            jobs = [end.jobs for end in self.ends[first:last]]
+            durations = estimate(self.intervals[first:last], jobs, self.centre)
+            newer = since_change(self.intervals[first:last], durations) if seen >= FEWEST_ENDS else last - first
+            if first + newer == last:
+                found.append((last, durations))
+            else:
+                parts += [(first + newer, last), (first, first + newer)]
+        return found
+
+    def _seen(self, first: int, last: int) -> int:
+        return sum(end.is_seen for end in self.ends[first:last])
+
+    @property
     def relevant(self) -> int:
         """How many of the ends come after the last change of pace."""
-        newest = since_change(self.intervals)
-        # of nothing but jobs that were stopped there is nothing to learn
-        return newest if any(end.is_seen for end in self.ends[:newest]) else len(self.ends)
+        return self._eras[0][0] if self.ends else 0
 
-    @cached_property
+    @property
     def durations(self) -> Durations:
-        """How long jobs take, in units of the basis."""
-        relevant = self.relevant
-        return estimate(self.intervals[:relevant], [end.jobs for end in self.ends[:relevant]], self.centre)
+        """
+        How long jobs take, in units of the basis.
+
+        Raises:
+            LookupError: Too little is known: see `is_cold`.
+        """
+        durations = self._eras[0][1]
+        if durations is None:
+            raise LookupError("none of this model's jobs was seen to end")
+        return durations
 
     @cached_property
     def centre(self) -> float:
@@ -134,21 +181,38 @@ class Knowledge:
 
     @cached_property
     def costs(self) -> tuple[float, float]:
-        """What the latest jobs have cost in lag and polls, and what they would have by the published rule; means."""
-        latest = [end for end in self.ends if end.is_seen and end.called is None][:COMPARED]
-        ours = theirs = 0.0
-        for end in latest:
-            scale = self._scale(end.estimate_s)
-            ended_s = [x * scale for x in self.durations.between(end.after_s / scale, end.by_s / scale, PARTS)]
-            every_s = self.published_s(end.estimate_s)
-            published = 0.0
-            for at_s in ended_s:
-                polls = max(ceil(at_s / every_s), 1)
-                published += (polls * every_s - at_s + self.pace.poll_cost_s * polls) / PARTS
-            theirs += published
-            ours += end.by_s - sum(ended_s) / PARTS + self.pace.poll_cost_s * end.polls if end.learned else published
-        count = max(len(latest), 1)
-        return ours / count, theirs / count
+        """
+        What jobs have cost in lag and polls, and what they would have by the published rule; means.
+
+        Over the latest ends, or all: whichever makes learned countdowns look worse.
+        """
+        ours, theirs = [0.0], [0.0]
+        first = 0
+        for last, durations in self._eras:
+            for end in self.ends[first:last]:
+                if durations and end.is_seen and end.called is None:
+                    # where in its interval it ended is a guess by those of its own time
+                    paid, published = self._paid(end, durations)
+                    ours.append(ours[-1] + paid)
+                    theirs.append(theirs[-1] + published)
+            first = last
+        if len(ours) == 1:
+            return 0.0, 0.0
+        counts = (min(count, len(ours) - 1) for count in COMPARED)
+        means = ((ours[count] / count, theirs[count] / count) for count in counts)
+        return max(means, key=lambda mean: mean[0] / max(mean[1], TINY_S))
+
+    def _paid(self, end: End, durations: Durations) -> tuple[float, float]:
+        """What one job has cost, and what it would have by the published rule."""
+        scale = self._scale(end.estimate_s)
+        ended_s = [x * scale for x in durations.between(end.after_s / scale, end.by_s / scale, PARTS)]
+        every_s = self.published_s(end.estimate_s)
+        published = 0.0
+        for at_s in ended_s:
+            polls = max(ceil(at_s / every_s), 1)
+            published += (polls * every_s - at_s + self.pace.poll_cost_s * polls) / PARTS
+        paid = end.by_s - sum(ended_s) / PARTS + self.pace.poll_cost_s * end.polls if end.learned else published
+        return paid, published
 
     @cached_property
     def missed(self) -> float:
@@ -157,7 +221,7 @@ class Knowledge:
 
         At first it is such that countdowns are ``callback_poll_factor`` times as long, as if that had been seen.
         """
-        expected = [end for end in self.ends if end.is_seen and end.called is not None]
+        expected = [end for end in self.ends if end.is_seen and end.called is not None][:EXPECTED]
         lost = sum(not end.called for end in expected)
         return (1 + lost) / (self.pace.callback_poll_factor**2 + len(expected))
 
@@ -172,12 +236,16 @@ class Knowledge:
     def schedule(self, estimate_s: float, *, has_callback: bool) -> Schedule:
         """When to look at jobs with about this estimate; computed in a few milliseconds, once."""
         step = round(log(self._scale(estimate_s)) * SCALES)
-        known = self._schedules.get((step, has_callback))
+        self.asked.add((step, has_callback))
+        return self._schedule(step, has_callback=has_callback)
+
+    def _schedule(self, step: int, *, has_callback: bool) -> Schedule:
+        known = self.planned.get((step, has_callback))
         if known is None:
             known = plan(self.durations.scaled(exp(step / SCALES)), self.bounds(has_callback=has_callback))
-            while len(self._schedules) >= MOST_SCHEDULES:
-                del self._schedules[next(iter(self._schedules))]
-            self._schedules[step, has_callback] = known
+            while len(self.planned) >= MOST_SCHEDULES:
+                del self.planned[next(iter(self.planned))]
+            self.planned[step, has_callback] = known
         return known
 
     def bounds(self, *, has_callback: bool) -> Bounds:
@@ -205,8 +273,7 @@ class Knowledge:
         if self.mode is not Mode.LEARNED:
             return None
         schedule, bounds = self.schedule(estimate_s, has_callback=has_callback), self.bounds(has_callback=has_callback)
-        wait_s = schedule.wait_s(elapsed_s)
-        wait_s += JITTER * (2 * random - 1) * min(wait_s, schedule.wait_s(elapsed_s + wait_s))
+        wait_s = schedule.wait_s(elapsed_s) + JITTER * (2 * random - 1) * schedule.lag_s(elapsed_s)
         return min(max(wait_s, bounds.least_s), bounds.most_s)
 
     def left_s(self, elapsed_s: float, estimate_s: float) -> float | None:

@@ -13,8 +13,9 @@ a worker that dies in between loses one observation, and no job.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from threading import Lock
@@ -42,10 +43,9 @@ KEEP_S: Final = 90 * 24 * 3600
 """For a model that nobody uses any more."""
 
 FRESH_S: Final = 5.0
-"""How old a process lets its knowledge get."""
-
-RELEARN: Final = 64
-"""One in so many ends must be new before the distribution is estimated again."""
+"""How old a process lets its knowledge get …"""
+BUSY: Final = 50
+"""… and at least so many times as old as the CPU time that it takes to learn of all models in use: 2 % goes there."""
 
 _LUA = (files("tasks_bridge") / "ends.lua").read_text()
 
@@ -127,18 +127,22 @@ class MemoryEnds:
             return [list(self._ends.get(model, ())) for model in models]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
     read_at: float
     knowledge: Knowledge
+    busy_s: float
+    """CPU time that it took."""
 
 
 class Learning:
     """What this process knows of each model; safe to share between threads."""
 
-    def __init__(self, ends: Ends, pace: Pace) -> None:
+    def __init__(self, ends: Ends, pace: Pace, *, busy_s: Callable[[], float] = time.thread_time) -> None:
+        """Go by *ends*; *busy_s* tells the CPU time of the thread that asks."""
         self._ends = ends
         self._pace = pace
+        self._busy_s = busy_s
         self._known: dict[str, _Known] = {}
 
     def of(self, model: str) -> Knowledge | None:
@@ -147,11 +151,12 @@ class Learning:
         return known.knowledge if known else None
 
     def stale(self, models: Sequence[str], now: float) -> list[str]:
-        """Those of *models* of which there may be news."""
+        """Those of *models* of which there may be news that is worth its while."""
+        fresh_s = max(FRESH_S, BUSY * sum(known.busy_s for known in list(self._known.values())))
         return [
             model
             for model in dict.fromkeys(models)
-            if (known := self._known.get(model)) is None or not 0 <= now - known.read_at < FRESH_S
+            if (known := self._known.get(model)) is None or not 0 <= now - known.read_at < fresh_s
         ]
 
     def refresh(self, models: Sequence[str], now: float) -> None:
@@ -164,11 +169,13 @@ class Learning:
         for model, ends in zip(models, self._ends.latest(models), strict=True):
             fresh = Knowledge(ends, self._pace, now=now)
             known = self._known.get(model)
-            if known is not None and not _is_news(known.knowledge, fresh):
-                known.read_at = now
+            if known is not None and fresh.ends == known.knowledge.ends:
+                self._known[model] = _Known(now, known.knowledge, 0.0)
                 continue
-            fresh.mode  # noqa: B018 - computed here rather than where a job waits for it
-            self._known[model] = _Known(now, fresh)
+            began_s = self._busy_s()
+            # here, rather than where a job waits for it
+            fresh.prepare(known.knowledge if known else None)
+            self._known[model] = _Known(now, fresh, self._busy_s() - began_s)
 
     def note(self, ends: Mapping[str, Sequence[End]]) -> None:
         """
@@ -179,8 +186,3 @@ class Learning:
         """
         for model, of_model in ends.items():
             self._ends.add(model, of_model)
-
-
-def _is_news(known: Knowledge, fresh: Knowledge) -> bool:
-    new = len(set(fresh.ends).difference(known.ends))
-    return new * RELEARN >= max(len(fresh.ends), 1) or known.is_cold != fresh.is_cold

@@ -7,7 +7,7 @@ from random import Random
 from statistics import NormalDist
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks_bridge.durations import Durations, End, Interval, estimate, since_change
@@ -130,6 +130,7 @@ anything = st.tuples(bounds, bounds, st.booleans()).map(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(anything, min_size=1, max_size=60), st.floats(0.1, 1e4), st.randoms(use_true_random=False))
 def test_whatever_was_seen_gives_a_distribution(seen: list[Interval], centre: float, random: Random) -> None:
     seen.append((0.5, 1.0))
@@ -146,28 +147,39 @@ def test_whatever_was_seen_gives_a_distribution(seen: list[Interval], centre: fl
 # -- changes of pace --------------------------------------------------------------------------------------------------
 
 
+def counted(seen: list[Interval]) -> int:
+    """How many of *seen*, newest first, are found to come after a change."""
+    return since_change(seen, estimate(seen, [1] * len(seen), 1.0))
+
+
 @pytest.mark.parametrize("factor", [1.6, 1 / 1.6])
 @pytest.mark.parametrize("sigma", [0.05, 0.35])
 def test_a_change_of_pace_is_noticed_and_where_it_happened(factor: float, sigma: float) -> None:
     newer, older = intervals(40, factor, sigma, seed=2), intervals(160, 1.0, sigma)
 
-    assert abs(since_change(newer + older) - 40) <= 8
+    assert abs(counted(newer + older) - 40) <= 15
 
 
-def test_seven_ends_are_enough_where_nothing_is_as_it_was() -> None:
-    assert since_change(intervals(7, 2.5, 0.05, seed=2) + intervals(150, 1.0, 0.05)) == 7
+def test_four_ends_are_enough_where_nothing_is_as_it_was() -> None:
+    assert counted(intervals(4, 2.5, 0.05, seed=2) + intervals(150, 1.0, 0.05)) == 4
+
+
+def test_jobs_that_all_were_over_before_the_first_look_are_a_change_though_nothing_tells_since_when() -> None:
+    older = intervals(150, 1.0, 0.05, every=0.03)
+
+    assert counted([(0.0, 0.93)] * 5 + older) == 5
 
 
 def test_a_wider_or_narrower_spread_is_a_change_as_well() -> None:
     tight, wide = intervals(60, 1.0, 0.03, every=0.02), intervals(60, 1.0, 0.6, every=0.02)
 
-    assert abs(since_change(wide + tight) - 60) <= 10
-    assert abs(since_change(tight + wide) - 60) <= 10
+    assert abs(counted(wide + tight) - 60) <= 10
+    assert abs(counted(tight + wide) - 60) <= 10
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.35, 0.7])
 def test_chance_is_no_change_of_pace(sigma: float) -> None:
-    alarms = [since_change(intervals(200, 1.0, sigma, seed=seed)) < 200 for seed in range(30)]
+    alarms = [counted(intervals(200, 1.0, sigma, seed=seed)) < 200 for seed in range(30)]
 
     assert sum(alarms) <= 1
 
@@ -175,4 +187,4 @@ def test_chance_is_no_change_of_pace(sigma: float) -> None:
 def test_looks_that_became_more_exact_are_no_change_of_pace() -> None:
     exact, coarse = intervals(100, 1.0, 0.1, every=0.03, seed=2), intervals(100, 1.0, 0.1)
 
-    assert since_change(exact + coarse) == 200
+    assert counted(exact + coarse) == 200

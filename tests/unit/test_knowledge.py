@@ -145,11 +145,21 @@ def test_learned_countdowns_that_cost_more_than_the_published_rule_would_have_ar
 
 
 def test_they_are_tried_again_after_some_jobs_by_the_published_rule() -> None:
-    dear = ends(100, sigma=0.35, learned=True, extra_polls=12)
-    since = [replace(end, at=end.at + COMPARED * 300) for end in ends(COMPARED, sigma=0.35, seed=2)]
+    few, many = COMPARED
+    cheap = [replace(end, polls=2, at=end.at - 8 * 300) for end in ends(many, every_s=2.0, learned=True)]
+    dear = ends(8, sigma=0.05, learned=True, extra_polls=60)
+    since = [replace(end, at=end.at + few * 300) for end in ends(few, sigma=0.05, seed=2)]
 
-    assert Knowledge(since + dear, PACE, now=NOW + COMPARED * 300).mode is Mode.LEARNED
-    assert Knowledge(since[4:] + dear, PACE, now=NOW + COMPARED * 300).mode is Mode.LOSING
+    assert Knowledge(since + dear + cheap, PACE, now=NOW + few * 300).mode is Mode.LEARNED
+    assert Knowledge(since[4:] + dear + cheap, PACE, now=NOW + few * 300).mode is Mode.LOSING
+
+
+def test_losses_that_come_and_go_are_not_forgotten_in_between() -> None:
+    few, _ = COMPARED
+    dear = ends(100, sigma=0.35, learned=True, extra_polls=12)
+    since = [replace(end, at=end.at + few * 300) for end in ends(few, sigma=0.35, seed=2)]
+
+    assert Knowledge(since + dear, PACE, now=NOW + few * 300).mode is Mode.LOSING
 
 
 def test_the_cost_of_jobs_by_the_published_rule_is_nobodys_fault() -> None:
@@ -169,10 +179,16 @@ def called(count: int, missed: int) -> list[End]:
 def test_with_callbacks_that_come_looks_are_few_and_without_them_as_many_as_ever() -> None:
     reliable, broken = Knowledge(called(200, 0), PACE, now=NOW), Knowledge(called(200, 200), PACE, now=NOW)
 
-    assert reliable.missed < 0.01
+    assert reliable.missed < 0.03
     assert first_look(reliable, has_callback=True) > 120
-    assert broken.missed > 0.9
-    assert first_look(broken, has_callback=True) == pytest.approx(first_look(broken), rel=0.1)
+    assert broken.missed > 0.6
+    assert first_look(broken, has_callback=True) == pytest.approx(first_look(broken), rel=0.25)
+
+
+def test_a_few_callbacks_that_do_not_come_are_noticed_whatever_came_before() -> None:
+    known = Knowledge(called(200, 8), PACE, now=NOW)
+
+    assert known.missed > 0.15
 
 
 def test_before_any_callback_was_due_looks_are_as_rare_as_the_setting_says() -> None:
