@@ -1,7 +1,7 @@
 """
 What polls and lag cost by several rules, in services that differ in how long their jobs take.
 
-    python -m benchmarks.cadence [--seeds N] [--live] [--out DIRECTORY] [--plot FILE]
+    python -m benchmarks.cadence [--seeds N] [--scenario PART]... [--live] [--out DIRECTORY] [--plot FILE]
 
 Simulated, from seeds, with the product's own code for what is learned (`replay`), and exact sums over each distribution
 for what a rule costs then (`clairvoyant`). Writes ``cadence.md`` and ``cadence.json``; exit status 1 if a bound, which
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
+from math import ceil
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -24,11 +25,12 @@ from typing import Final
 
 from benchmarks import cadence_live
 from benchmarks.clairvoyant import Wait, jittered, lag_and_polls, least
+from benchmarks.courses import CHANGE_AFTER, COURSES, Course
 from benchmarks.plot import Curve, lines
 from benchmarks.replay import Found, Replay
 from benchmarks.report import Report, percentile
 from benchmarks.rig import dump
-from benchmarks.scenarios import CHANGING, STATIONARY, Scenario, Truth
+from benchmarks.scenarios import CHANGING, FURTHER, STATIONARY, Job, Scenario, Truth
 from tasks_bridge.cadence import countdown_s
 from tasks_bridge.knowledge import Pace
 
@@ -259,6 +261,53 @@ def bursts(scenario: Scenario, poll_cost_s: float, seed: int) -> list[float]:
     return found
 
 
+# -- courses ----------------------------------------------------------------------------------------------------------
+
+COURSE_JOBS: Final = 420
+
+
+@dataclass
+class Run:
+    """How a course of jobs went, as multiples of what the same jobs cost by the published rule."""
+
+    course: str
+    poll_cost_s: float
+    before: float
+    soon: float
+    """The first `SOON` after the change, or after so many jobs."""
+    after: float
+    """All after it."""
+    worst: float
+    """The same, with the worst seed."""
+
+
+SOON: Final = 50
+
+
+def run_course(name: str, course: Course, poll_cost_s: float, seeds: Sequence[int]) -> Run:
+    """Have the jobs of a course run, by both rules."""
+    parts: dict[str, list[float]] = {"before": [], "soon": [], "after": []}
+    for seed in seeds:
+        random = Random(f"{name}, {seed}")
+        starts_s, jobs = zip(*course(random, COURSE_JOBS), strict=True)
+        ours = [one.cost(poll_cost_s) for one in Replay(_pace(poll_cost_s), random).run(jobs, starts_s)]
+        theirs = [_published_once(job, poll_cost_s) for job in jobs]
+        for part, of_part in (
+            ("before", slice(CHANGE_AFTER)),
+            ("soon", slice(CHANGE_AFTER, CHANGE_AFTER + SOON)),
+            ("after", slice(CHANGE_AFTER, None)),
+        ):
+            parts[part].append(sum(ours[of_part]) / sum(theirs[of_part]))
+    means = {part: fmean(ratios) for part, ratios in parts.items()}
+    return Run(name, poll_cost_s, **means, worst=max(parts["after"]))
+
+
+def _published_once(job: Job, poll_cost_s: float) -> float:
+    every_s = published(job.estimate_s)(0.0)
+    polls = max(ceil(job.duration_s / every_s), 1)
+    return polls * every_s - job.duration_s + poll_cost_s * polls
+
+
 # -- reports ----------------------------------------------------------------------------------------------------------
 
 COLUMNS: Final = {
@@ -339,7 +388,22 @@ def burst_report(found: dict[str, list[float]]) -> Report:
     return report
 
 
-def broken_bounds(standings: Sequence[Standing], changes: Sequence[Change]) -> list[str]:
+def course_report(runs: Sequence[Run], seeds: int) -> Report:
+    """What jobs cost that are no independent draws from one service."""
+    report = Report(
+        "courses",
+        "Courses",
+        f"Cost as a multiple of what the same jobs cost by the published rule, mean of {seeds} seeds; what changes, "
+        f"changes after {CHANGE_AFTER} of {COURSE_JOBS} jobs.",
+        ["course", "a poll's worth", f"first {CHANGE_AFTER}", f"next {SOON}", "all that follow", "worst seed"],
+    )
+    for one in runs:
+        figures = (one.before, one.soon, one.after, one.worst)
+        report.rows.append([one.course, f"{one.poll_cost_s:g} s", *(f"{figure:.2f}" for figure in figures)])
+    return report
+
+
+def broken_bounds(standings: Sequence[Standing], changes: Sequence[Change], runs: Sequence[Run]) -> list[str]:
     """What does not hold, in words."""
     found = []
     for one in standings:
@@ -352,6 +416,11 @@ def broken_bounds(standings: Sequence[Standing], changes: Sequence[Change]) -> l
         if change_.after > BOUND_TO_PUBLISHED:
             where = f"{change_.scenario}, a poll worth {change_.poll_cost_s:g} s"
             found.append(f"{where}: {change_.after:.3f} times the published rule's after the change")
+    found += [
+        f"{run.course}, a poll worth {run.poll_cost_s:g} s: {run.after:.3f} times the published rule's"
+        for run in runs
+        if run.after > BOUND_TO_PUBLISHED
+    ]
     return found
 
 
@@ -379,29 +448,55 @@ def main() -> None:
     parser.add_argument("--live", action="store_true", help="also through real workers and the sandbox (minutes)")
     parser.add_argument("--out", type=Path, default=Path(".cache/bench"), help="where the report goes (%(default)s)")
     parser.add_argument("--plot", type=Path, help="write the figure of the documentation here")
+    parser.add_argument("--first-seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument(
+        "--scenario",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="only what has this in its name",
+    )
     options = parser.parse_args()
+    if options.seeds < 1:
+        parser.error("--seeds must be 1 or more")
+
+    def is_wanted(name: str) -> bool:
+        return not options.scenario or any(part in name for part in options.scenario)
+
+    named = [*(one.name for one in (*STATIONARY, *FURTHER, *CHANGING)), *COURSES]
+    if not any(map(is_wanted, named)) and not options.live:
+        parser.error(f"no service or course has that in its name; there are: {'; '.join(named)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    began, seeds = time.monotonic(), range(options.seeds)
+    began, seeds = time.monotonic(), range(options.first_seed, options.first_seed + options.seeds)
     reports, standings = [], []
-    for poll_cost_s, scenario in product(POLL_COSTS_S, STATIONARY):
+    staying = [scenario for scenario in (*STATIONARY, *FURTHER) if is_wanted(scenario.name)]
+    for poll_cost_s, scenario in product(POLL_COSTS_S, staying):
         standings.append(stand(scenario, poll_cost_s, seeds))
         _say(f"{scenario.name}, {poll_cost_s:g} s: {standings[-1].to_least:.3f} of the least")
     changes = []
-    for scenario, poll_cost_s in product(CHANGING, POLL_COSTS_S):
+    for scenario, poll_cost_s in product((one for one in CHANGING if is_wanted(one.name)), POLL_COSTS_S):
         changes.append(change(scenario, poll_cost_s, seeds))
         _say(f"{scenario.name}, {poll_cost_s:g} s: {changes[-1].after:.2f} of the published rule's")
-    burst = {scenario.name: bursts(scenario, 1.0, 0) for scenario in STATIONARY}
+    runs = []
+    for (name, course), poll_cost_s in product(COURSES.items(), POLL_COSTS_S):
+        if is_wanted(name):
+            runs.append(run_course(name, course, poll_cost_s, seeds))
+            _say(f"{name}, {poll_cost_s:g} s: {runs[-1].soon:.2f}, {runs[-1].after:.2f} of the published rule's")
+    burst = {scenario.name: bursts(scenario, 1.0, options.first_seed) for scenario in staying}
     for poll_cost_s in POLL_COSTS_S:
         of_cost = [standing for standing in standings if standing.poll_cost_s == poll_cost_s]
         reports.append(standing_report(of_cost, poll_cost_s, options.seeds))
-    reports += [learning_report(standings), change_report(changes, options.seeds), burst_report(burst)]
+    reports += [learning_report(standings), change_report(changes, options.seeds), course_report(runs, options.seeds)]
+    reports.append(burst_report(burst))
+    reports = [report for report in reports if report.rows]
     data = {
         "seeds": options.seeds,
         "standings": [asdict(one) for one in standings],
         "changes": [asdict(one) for one in changes],
+        "courses": [asdict(one) for one in runs],
         "bursts": burst,
     }
-    broken = broken_bounds(standings, changes)
+    broken = broken_bounds(standings, changes, runs)
     if options.live:
         live = cadence_live.measure()
         reports.append(live.report)

@@ -65,6 +65,42 @@ class Pareto:
 
 
 @dataclass(frozen=True)
+class Uniform:
+    """Anything between *least* and *most* is as likely."""
+
+    least: float
+    most: float
+
+    @property
+    def mean(self) -> float:
+        """See `Truth`."""
+        return (self.least + self.most) / 2
+
+    def ended_by(self, x: float) -> float:
+        """See `Truth`."""
+        return min(max((x - self.least) / (self.most - self.least), 0.0), 1.0)
+
+    def quantile(self, share: float) -> float:
+        """See `Truth`."""
+        return self.least + (self.most - self.least) * share
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """How long a job has taken tells nothing of how long it still will."""
+
+    mean: float
+
+    def ended_by(self, x: float) -> float:
+        """See `Truth`."""
+        return 1 - exp(-max(x, 0.0) / self.mean)
+
+    def quantile(self, share: float) -> float:
+        """See `Truth`."""
+        return -self.mean * log(1 - share)
+
+
+@dataclass(frozen=True)
 class Either:
     """Two kinds of jobs, *share* of them the first: cached or not, short clips and long ones."""
 
@@ -135,6 +171,20 @@ STATIONARY: Final = (
     Scenario("estimates that say nothing", [(e, LogNormal(105, 0.2)) for e in (30, 60, 105, 180)]),
     Scenario("short, 14 s, 30 %", [(12, LogNormal(14, 0.3))]),
 )
+
+FURTHER: Final = (
+    Scenario("exponential, 60 s", [(60, Exponential(60))]),
+    Scenario("uniform, 20 to 200 s", [(100, Uniform(20, 200))]),
+    Scenario("heavier tail: Pareto 1.3", [(60, Pareto(30, 1.3))]),
+    Scenario(
+        "20 or 200 s, estimates that say nothing",
+        [(e, Either(LogNormal(20, 0.1), LogNormal(200, 0.1), 0.5)) for e in (15, 40, 90, 250)],
+    ),
+    Scenario("40 s, one in seven 300 s", [(60, Either(LogNormal(40, 0.12), LogNormal(300, 0.2), 0.85))]),
+    Scenario("one in four fails at once", [(60, Either(Uniform(0.2, 1), LogNormal(70, 0.2), 0.25))]),
+    Scenario("very short, 6 s, 10 %", [(8, LogNormal(6, 0.1))]),
+)
+"""Services that stay as they are, too, and are less usual."""
 
 CHANGING: Final = (
     Scenario("wide, slows down 1.6 times", [(105, USUAL)], [(105, LogNormal(168, 0.35))]),
