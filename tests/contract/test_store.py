@@ -1020,6 +1020,10 @@ def test_memory_forgets_an_ended_job_after_its_time() -> None:
     assert register(store, "job").is_new
 
 
+def test_memory_says_that_it_is_no_server() -> None:
+    assert MemoryStore().address == "this process's memory"
+
+
 def test_memory_lists_the_jobs_that_it_remembers_in_the_order_in_which_they_came() -> None:
     clock = Clock()
     store = MemoryStore(clock)
