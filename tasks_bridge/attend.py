@@ -6,7 +6,8 @@ Order of the writes for one job, and what a crash after each leaves behind:
 1. the store, fenced: the lease brings the job back, and the same question is asked again;
 2. the result backend: its entry is one read behind until the next poll, which writes it in any case;
 3. a finished job's `generate` message: the store has the job as claimed, so the message is published again;
-4. monitors and hooks: Flower misses a change, a row is late until the next one.
+4. monitors and hooks: Flower misses a change, a row is late until the next one;
+5. what was learned, and the journal: it lacks some lines.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tasks_bridge.compensate import compensate
 from tasks_bridge.durations import End
 from tasks_bridge.errors import BridgeError, SpendLimitReached, StoreError
 from tasks_bridge.hooks import tell_changed
+from tasks_bridge.journal import Line
 from tasks_bridge.knowledge import Mode
 from tasks_bridge.models import RemoteTask
 from tasks_bridge.publish import publish_generate
@@ -206,6 +208,11 @@ async def _keep(bridge: Bridge, working: dict[asyncio.Task[Outcome], Lease]) -> 
 
 
 async def _work(bridge: Bridge, plan: Plan) -> Outcome:
+    outcome = await _act(bridge, plan)
+    return replace(outcome, step=steps.timed(plan.lease.state, outcome.step, plan.view_now().now))
+
+
+async def _act(bridge: Bridge, plan: Plan) -> Outcome:
     lease, view, action = plan.lease, plan.view, plan.action
     if action is Action.DROP:
         return Outcome(lease, action, steps.dropped(view))
@@ -324,6 +331,7 @@ def _write_back(bridge: Bridge, outcomes: Sequence[Outcome], now: float) -> list
     # last: a job's callbacks matter more than the next one's countdowns
     _learn(bridge, [outcome for outcome in kept if outcome.step.state.is_terminal])
     _count(bridge, outcomes, held)
+    _note(bridge, kept)
     return [outcome for outcome, is_held in zip(outcomes, held, strict=True) if not is_held]
 
 
@@ -356,6 +364,24 @@ def _count(bridge: Bridge, outcomes: Sequence[Outcome], held: Sequence[bool]) ->
         bridge.counts.add(measures.of_outcomes(outcomes, held))
     except Exception:
         log.exception("a bug: %d jobs are not counted; they go on", len(outcomes))
+
+
+def _note(bridge: Bridge, outcomes: Sequence[Outcome]) -> None:
+    """Write into the journal what was done. What is lost here is some lines of it."""
+    if bridge.journal is None or not outcomes:
+        return
+    try:
+        bridge.journal.note([_as_line(outcome) for outcome in outcomes])
+    except StoreError as error:
+        log.debug("%d lines are missing in the journal: %s", len(outcomes), error)
+    except Exception:
+        log.exception("a bug: the journal lacks %d lines; the jobs go on", len(outcomes))
+
+
+def _as_line(outcome: Outcome) -> Line:
+    lease, step = outcome.lease, outcome.step
+    is_look = step.state is lease.state and not isinstance(outcome.answer, BridgeError) and not step.is_trouble
+    return Line(lease.job_id, lease.token, lease.state, step.state, step.reason, step.delay_s, is_look=is_look)
 
 
 def _as_write(bridge: Bridge, outcome: Outcome, now: float) -> Write:

@@ -25,6 +25,7 @@ from tasks_bridge.deliveries import Deliveries, RedisDeliveries
 from tasks_bridge.errors import SettingsError
 from tasks_bridge.gate import Gate
 from tasks_bridge.hooks import Hooks
+from tasks_bridge.journal import Journal
 from tasks_bridge.knowledge import Pace
 from tasks_bridge.learning import Learning, RedisEnds
 from tasks_bridge.reactor import Reactor
@@ -99,6 +100,11 @@ class Bridge:
     def learning(self) -> Learning | None:
         """What is known of the models' pace; None if nothing is to be learned."""
         return Learning(RedisEnds(self.store), Pace.of(self.settings)) if self.settings.learn_cadence else None
+
+    @cached_property
+    def journal(self) -> Journal | None:
+        """What happened to jobs lately; None where nobody notes it."""
+        return Journal(self.store)
 
     def configure(self) -> None:
         """

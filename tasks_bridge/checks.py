@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 VISIBILITY_MIN_S: Final = 300.0
 """Celery's own default is an hour. A callback that a worker holds for longer than this is given to another as well."""
 
+TASK_LIMIT_MIN_S: Final = 30.0
+"""A task of this library runs for a second; while Redis hangs, for the time that a worker waits for it."""
+
 REDIS_WAIT_S: Final = 2.0
 
 
@@ -40,6 +43,15 @@ class Finding:
     def is_error(self) -> bool:
         """Whether nothing works with it."""
         return self.code.startswith("E")
+
+
+STOPPING: Final = ("W001", "W008")
+"""No API key, no Redis: a build may go on without them, and a deployment that is asked about itself may not."""
+
+
+def stops(finding: Finding) -> bool:
+    """Whether a deployment could run no jobs with it."""
+    return finding.is_error or finding.code in STOPPING
 
 
 def check_settings(bridge: Bridge) -> Iterator[Finding]:
@@ -83,6 +95,40 @@ def check_celery(bridge: Bridge) -> Iterator[Finding]:
             "W006",
             "task_always_eager is on: each job runs to its end in the process that starts it",
             "For tests only.",
+        )
+
+
+def check_workers(bridge: Bridge) -> Iterator[Finding]:
+    """How the workers of the Celery app are configured."""
+    settings: Any = bridge.app.conf
+    if settings.worker_prefetch_multiplier == 0:
+        yield Finding(
+            "W009",
+            "worker_prefetch_multiplier is 0: a worker takes all messages there are, and while it is at the first of "
+            "them, the callbacks and jobs of the others wait although other workers are free",
+            "Leave it at its default, 4, or set it to 1 where callbacks take long.",
+        )
+    limits = {name: settings[name] for name in ("task_time_limit", "task_soft_time_limit")}
+    short = {name: limit for name, limit in limits.items() if limit is not None and limit < TASK_LIMIT_MIN_S}
+    if short:
+        named = " and ".join(f"{name} is {limit:g} s" for name, limit in short.items())
+        yield Finding(
+            "W010",
+            f"{named}, for tasks of this library as well: while Redis hangs, polls are killed in the middle",
+            f"Raise it to {TASK_LIMIT_MIN_S:g} s or more, or set it on your own tasks instead of all.",
+        )
+    if not settings.worker_enable_remote_control:
+        yield Finding(
+            "W011",
+            "worker_enable_remote_control is off: revoke, also Flower's button, reaches no worker, and nor does a look "
+            "at them",
+            "Leave it on; job.cancel() works either way.",
+        )
+    if settings.task_send_sent_event:
+        yield Finding(
+            "W012",
+            "task_send_sent_event is on: monitors get an event for each poll message",
+            "Switch it off; jobs have events of their own.",
         )
 
 

@@ -52,6 +52,18 @@ class Condition:
     """Submits under way, where their number is capped; otherwise 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """The circuit breaker as it is."""
+
+    failures: int
+    """Requests in a row that failed, while it is closed."""
+    opened_at: float | None = None
+    """Since when it is open, on Redis' clock; None: it is closed."""
+    probe_at: float | None = None
+    """When the next request goes through."""
+
+
 class Gate:
     """The limits of one store's workers, kept in its Redis under ``breaker`` (hash) and ``submits`` (sorted set)."""
 
@@ -93,6 +105,20 @@ class Gate:
             log.error("ByteSpike does not answer: requests are held back but for a probe now and then, jobs wait")
         elif change == b"closed":
             log.warning("ByteSpike answers again: jobs go on")
+
+    def circuit(self) -> Circuit:
+        """
+        Look at the circuit breaker, and change nothing.
+
+        Raises:
+            StoreError: Redis can't be reached.
+        """
+        try:
+            kept: Any = self._store.client.hmget(self._breaker, ["failures", "opened_at", "probe_at"])
+        except redis.RedisError as error:
+            raise StoreError(f"The circuit breaker can't be read: {error}") from None
+        failures, opened_at, probe_at = (None if value is None else float(value) for value in kept)
+        return Circuit(int(failures or 0), None if probe_at is None else opened_at, probe_at)
 
     @property
     def is_capped(self) -> bool:

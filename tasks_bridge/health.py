@@ -43,6 +43,8 @@ POOL_S: Final = 60.0
 OURS_S: Final = 300.0
 """Longest run of a task of this library: it gives its slot up after a second, but may wait for a Redis that hangs."""
 
+QUESTIONS: Final = ("live", "ready")
+
 EXIT_GOOD, EXIT_BAD, EXIT_UNUSABLE = 0, 1, 2
 
 
@@ -144,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Whether the worker that notes its pulse in FILE is alive, or ready for work.",
         epilog="Exit status: 0 yes, 1 no (the reason is printed), 2 wrong usage.",
     )
-    parser.add_argument("question", choices=["live", "ready"])
+    parser.add_argument("question", choices=QUESTIONS)
     parser.add_argument("--file", type=Path, help=f"default: what {FILE_VARIABLE} says")
     longest = "how long a task of yours may run before the worker counts as dead; default: for ever"
     parser.add_argument("--longest-task", type=float, metavar="SECONDS", help=longest)
@@ -153,12 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if path is None:
         print(f"Name the worker's file: --file FILE, or {FILE_VARIABLE} as in the worker", file=sys.stderr)  # noqa: T201
         return EXIT_UNUSABLE
-    found = _look(path, given.question, given.longest_task)
+    found = look(path, given.question, given.longest_task)
     print("; ".join(found) or f"{given.question}: yes", file=sys.stderr if found else sys.stdout)
     return EXIT_BAD if found else EXIT_GOOD
 
 
-def _look(path: Path, question: Literal["live", "ready"], longest_task_s: float | None) -> list[str]:
+def look(path: Path, question: Literal["live", "ready"], longest_task_s: float | None) -> list[str]:
+    """What is wrong with the worker whose file *path* is: `problems`, and that there is no such worker."""
     try:
         pulse = Pulse.read(path)
     except FileNotFoundError:

@@ -155,6 +155,10 @@ class JobRecord(BaseModel):
     submitted_at: _Seconds | None = None
     polled_at: _Seconds | None = None
     """When ByteSpike last told its status, the answer to the submit aside."""
+    running_at: _Seconds | None = None
+    """When it was first seen to run. It was accepted at `submitted_at`, and is in each state once at most."""
+    ended_at: _Seconds | None = None
+    """When it was seen to be over, or was ended."""
     left_s: _Seconds | None = None
     """How much longer it would probably take, at `seen_at`; None while nothing is known of its model."""
     progress: _Share | None = None

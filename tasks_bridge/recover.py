@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Self
 
 from tasks_bridge.client import Client
-from tasks_bridge.errors import JobFailed, NotFound
+from tasks_bridge.errors import BridgeError, JobFailed, NotFound
 from tasks_bridge.record import RECORD_VERSION, JobRecord
 from tasks_bridge.settings import DEFAULT_KEY
 from tasks_bridge.steps import recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from tasks_bridge.models import RemoteTask
     from tasks_bridge.settings import Settings
+    from tasks_bridge.store import Entry, Store
+
+BATCH: Final = 100
+"""Jobs that are looked up in Redis at a time."""
 
 
 class Service:
@@ -59,6 +66,29 @@ class Service:
             if error.code == "task_not_found":
                 return None
             raise
+
+
+def look_up(
+    store: Store, service: Service, job_ids: Iterable[str], key: str
+) -> Iterator[tuple[str, Entry | RemoteTask | BridgeError | None]]:
+    """
+    What is known of each of *job_ids*: to Redis, else to ByteSpike with the key *key*.
+
+    None: nobody knows it. An error: ByteSpike could not say.
+
+    Raises:
+        StoreError: Redis can't be reached.
+    """
+    ids = iter(job_ids)
+    while batch := list(islice(ids, BATCH)):
+        for job_id, entry in zip(batch, store.get(batch), strict=True):
+            if entry is not None:
+                yield job_id, entry
+                continue
+            try:
+                yield job_id, service.task(job_id, key)
+            except BridgeError as error:
+                yield job_id, error
 
 
 def record_of(remote: RemoteTask | None, key: str = DEFAULT_KEY) -> JobRecord:

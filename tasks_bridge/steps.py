@@ -234,6 +234,15 @@ def dropped(view: View) -> Step:
     return Step(JobState.EXPIRED, view.record, 0, "expired before it was submitted")
 
 
+def timed(before: JobState, step: Step, now: float) -> Step:
+    """*step* of a job in the state *before*, with the moment noted at which it changes that."""
+    if step.state is before:
+        return step
+    if step.state.is_terminal:
+        return replace(step, record=step.record.but(ended_at=now))
+    return replace(step, record=step.record.but(running_at=now)) if step.state is JobState.RUNNING else step
+
+
 def held_back(view: View, action: Action, wait_s: float) -> Step:
     """Wait without having asked: the API is down, or there are enough submits under way."""
     if action is Action.CANCEL:

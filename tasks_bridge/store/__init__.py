@@ -1,6 +1,6 @@
 """Where jobs live between the moments somebody works on them."""
 
-from tasks_bridge.store.base import Claim, Entry, Lease, Purpose, Registered, Store
+from tasks_bridge.store.base import Claim, Entry, Lease, Phase, Purpose, Registered, Store
 from tasks_bridge.store.redis import RedisStore
 
-__all__ = ["Claim", "Entry", "Lease", "Purpose", "RedisStore", "Registered", "Store"]
+__all__ = ["Claim", "Entry", "Lease", "Phase", "Purpose", "RedisStore", "Registered", "Store"]

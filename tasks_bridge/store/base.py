@@ -32,7 +32,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tasks_bridge.record import JobRecord, JobState
 
@@ -52,6 +52,15 @@ may meet in one lane, as in P. McKenney, "Stochastic fairness queueing", INFOCOM
 def lane_of(record: JobRecord) -> int:
     """The lane of a job; it never changes."""
     return zlib.crc32(f"{record.key}/{record.model}".encode()) % LANES
+
+
+class Phase(StrEnum):
+    """What goes on with a job: see the table above."""
+
+    WAITING = "w"
+    CLAIMED = "c"
+    LEASED = "l"
+    ENDED = "e"  # off the schedule, until it is forgotten
 
 
 class Purpose(StrEnum):
@@ -155,6 +164,13 @@ class Entry:
     due_at: float | None
     """When somebody looks at it next; None once it is over."""
     now: float
+    phase: Phase = Phase.WAITING
+    token: int = 0
+    """Of the latest lease, 0 before the first."""
+    claims: int = 0
+    """How often its message was published, or had to be again, since it was last written."""
+    left_to: int | None = None
+    """Version of the workers for which it is put aside, which this store's are too old for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +313,13 @@ class Store(Protocol):
 
     def get(self, job_ids: Sequence[str]) -> list[Entry | None]:
         """Read jobs in one round trip; None for unknown ids."""
+
+    def open_ids(self, start: str = "") -> Iterator[str]:
+        """
+        The ids of all jobs on the schedule or put aside that begin with *start*, in no order.
+
+        Those that come or go meanwhile may be among them or not.
+        """
 
     def due_count(self) -> int:
         """How many jobs are due now, claimed or leased ones whose time ran out and those put aside included."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from threading import RLock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -20,6 +19,7 @@ from tasks_bridge.store.base import (
     Lease,
     Lost,
     Message,
+    Phase,
     Purpose,
     Registered,
     Registration,
@@ -29,7 +29,7 @@ from tasks_bridge.store.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 POLLED_STATES: Final = frozenset({JobState.PENDING, JobState.RUNNING})
 
@@ -38,16 +38,7 @@ _Lane: TypeAlias = tuple[bool, str]
 """Whether its jobs are to be submitted, and its number: in the order of the names that lanes have in Redis."""
 
 
-class _Phase(Enum):
-    """See `base`; ended is a job that is off the schedule."""
-
-    WAITING = auto()
-    CLAIMED = auto()
-    LEASED = auto()
-    ENDED = auto()
-
-
-_LOST: Final = {_Phase.LEASED: Lost.LEASE, _Phase.CLAIMED: Lost.MESSAGE}
+_LOST: Final = {Phase.LEASED: Lost.LEASE, Phase.CLAIMED: Lost.MESSAGE}
 
 
 @dataclass(slots=True)
@@ -56,7 +47,7 @@ class _Job:
     record: JobRecord
     body: bytes | None
     due_at: float | None
-    phase: _Phase
+    phase: Phase
     token: int = 0
     claims: int = 0
     cancel: str | None = None
@@ -105,7 +96,7 @@ class MemoryStore:
             return [self._register(job) for job in jobs]
 
     def _register(self, new: Registration) -> Registered:
-        phase = _Phase.CLAIMED if new.published else _Phase.WAITING
+        phase = Phase.CLAIMED if new.published else Phase.WAITING
         if job := self._find(new.job_id):
             again = job.record == new.record and (job.token, job.phase, job.claims) == (0, phase, 0)
             return Registered(again, job.state, job.record)
@@ -131,7 +122,7 @@ class MemoryStore:
                     continue
                 job.due_at = now + lease_s * 2 ** min(job.claims, 6)
                 lost = _LOST.get(job.phase)
-                job.phase = _Phase.CLAIMED
+                job.phase = Phase.CLAIMED
                 job.claims += 1
                 record = None if job.state in POLLED_STATES else self._upgraded(job)
                 claims.append(Claim(job_id, job.state, record, lost))
@@ -141,9 +132,9 @@ class MemoryStore:
         """See `Store.release`."""
         with self._lock:
             found = [job for job_id in dict.fromkeys(job_ids) if (job := self._find(job_id))]
-            jobs = [job for job in found if job.phase is _Phase.CLAIMED]
+            jobs = [job for job in found if job.phase is Phase.CLAIMED]
             for job in jobs:
-                job.phase, job.claims = _Phase.WAITING, max(job.claims - 1, 0)
+                job.phase, job.claims = Phase.WAITING, max(job.claims - 1, 0)
                 _schedule(job, self.clock())
             return len(jobs)
 
@@ -154,17 +145,17 @@ class MemoryStore:
             leases = []
             for job_id in job_ids:
                 job = self._find(job_id)
-                if job is None or not (job.phase is _Phase.CLAIMED or _is_due(job, now)):
+                if job is None or not (job.phase is Phase.CLAIMED or _is_due(job, now)):
                     continue
                 if job.record.version > self.version:
-                    if job.phase is _Phase.CLAIMED:
-                        job.phase, job.claims = _Phase.WAITING, max(job.claims - 1, 0)
+                    if job.phase is Phase.CLAIMED:
+                        job.phase, job.claims = Phase.WAITING, max(job.claims - 1, 0)
                     job.left_to = job.record.version
                     continue
                 if (job.state in POLLED_STATES) != (purpose is Purpose.POLL):
                     continue
                 job.token += 1
-                job.phase = _Phase.LEASED
+                job.phase = Phase.LEASED
                 job.recheck = False
                 _schedule(job, now + lease_s)
                 body = job.body if job.state is JobState.QUEUED else None
@@ -177,7 +168,7 @@ class MemoryStore:
         with self._lock:
             for lease in leases:
                 job = self._find(lease.job_id)
-                if job and job.token == lease.token and job.phase is _Phase.LEASED:
+                if job and job.token == lease.token and job.phase is Phase.LEASED:
                     _schedule(job, self.clock() + lease_s)
 
     def write(
@@ -204,10 +195,10 @@ class MemoryStore:
             return False
         if job.record.version > write.record.version:
             return False
-        if job.phase is _Phase.ENDED:
+        if job.phase is Phase.ENDED:
             return True
         job.state, job.record, job.claims = write.state, write.record, 0
-        job.phase = _Phase.CLAIMED if write.published else _Phase.WAITING
+        job.phase = Phase.CLAIMED if write.published else Phase.WAITING
         if job.state is not JobState.QUEUED and not self.keep_body:
             job.body = None
         unseen = job.cancel is not None and write.lease.cancel is None and not job.state.is_terminal
@@ -224,8 +215,8 @@ class MemoryStore:
             job = self._find(lease.job_id)
             if job is None or job.token != lease.token:
                 return False
-            if job.phase is not _Phase.ENDED:
-                job.phase, job.due_at, job.forget_at = _Phase.ENDED, None, self.clock() + ttl_s
+            if job.phase is not Phase.ENDED:
+                job.phase, job.due_at, job.forget_at = Phase.ENDED, None, self.clock() + ttl_s
                 job.left_to, job.record = None, lease.record.but(options={})
             return True
 
@@ -239,7 +230,7 @@ class MemoryStore:
                 job.cancel = job.cancel or reason or NO_REASON
                 now = self.clock()
                 due_at = _due_at(job, now)
-                if job.phase is not _Phase.LEASED and due_at is not None:
+                if job.phase is not Phase.LEASED and due_at is not None:
                     _schedule(job, min(due_at, now))
             return job.state
 
@@ -250,7 +241,7 @@ class MemoryStore:
             jobs = [job for job_id in job_ids if (job := self._find(job_id)) and job.state in OPEN_STATES]
             for job in jobs:
                 due_at = _due_at(job, now)
-                if job.phase is _Phase.WAITING and due_at is not None:
+                if job.phase is Phase.WAITING and due_at is not None:
                     job.due_at = min(due_at, now + delay_s)
             return len(jobs)
 
@@ -261,10 +252,10 @@ class MemoryStore:
             if job is None or job.state not in OPEN_STATES:
                 return False
             at = now if job.heard_at is None else max(now, job.heard_at + gap_s)
-            if job.phase is _Phase.LEASED and not job.recheck:
+            if job.phase is Phase.LEASED and not job.recheck:
                 job.heard_at, job.recheck = at, True
             due_at = _due_at(job, now)
-            waits = job.phase is _Phase.WAITING and job.state in POLLED_STATES
+            waits = job.phase is Phase.WAITING and job.state in POLLED_STATES
             if waits and due_at is not None and due_at > at:
                 job.heard_at = job.due_at = at
             return True
@@ -273,12 +264,23 @@ class MemoryStore:
         """See `Store.get`."""
         with self._lock:
             now = self.clock()
-            return [
-                Entry(job_id, job.state, job.record, job.cancel, _due_at(job, now), now)
-                if (job := self._find(job_id))
-                else None
-                for job_id in job_ids
+            return [self._entry(job_id, job, now) if (job := self._find(job_id)) else None for job_id in job_ids]
+
+    def _entry(self, job_id: str, job: _Job, now: float) -> Entry:
+        known = (job_id, job.state, job.record, job.cancel, _due_at(job, now), now)
+        left_to = job.left_to if (job.left_to or 0) > self.version else None
+        return Entry(*known, phase=job.phase, token=job.token, claims=job.claims, left_to=left_to)
+
+    def open_ids(self, start: str = "") -> Iterator[str]:
+        """See `Store.open_ids`."""
+        with self._lock:
+            now = self.clock()
+            ids = [
+                job_id
+                for job_id, job in self._jobs.items()
+                if _due_at(job, now) is not None and job_id.startswith(start)
             ]
+        yield from ids
 
     def ids(self) -> list[str]:
         """Of all jobs, in the order in which they were registered."""

@@ -31,6 +31,7 @@ A process that dies before a script changed nothing; after it, the due time that
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from importlib.resources import files
@@ -44,6 +45,7 @@ from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import RECORD_VERSION, JobRecord, JobState
 from tasks_bridge.store import patience, sentinel
 from tasks_bridge.store.base import (
+    LANES,
     NO_MESSAGES,
     NO_REASON,
     NOTHING_BESIDE,
@@ -53,6 +55,7 @@ from tasks_bridge.store.base import (
     Lease,
     Lost,
     Message,
+    Phase,
     Purpose,
     Registered,
     Registration,
@@ -324,11 +327,25 @@ class RedisStore:
                 cancel=row[2].decode() or None,
                 due_at=float(row[3]) if row[3] else None,
                 now=float(now),
+                phase=Phase(row[4].decode()),
+                token=row[5],
+                claims=row[6],
+                left_to=row[7] if row[7] > self._version else None,
             )
             if row
             else None
             for job_id, row in zip(job_ids, rows, strict=True)
         ]
+
+    def open_ids(self, start: str = "") -> Iterator[str]:
+        """See `Store.open_ids`."""
+        pattern, seen = re.sub(r"([\\*?\[\]])", r"\\\1", start) + "*", set()
+        with self._errors():
+            for kind in ("due", "newer", *_lanes()):
+                for member, _ in self._redis.zscan_iter(f"{self._prefix}{kind}", match=pattern, count=1000):
+                    if member not in seen:  # a job may change its lane meanwhile
+                        seen.add(member)
+                        yield member.decode()
 
     def due_count(self) -> int:
         """See `Store.due_count`."""
@@ -410,6 +427,10 @@ class RedisStore:
             raise StoreUnreachable(f"Redis at {self.address} can't be reached: {error}. Is it running?") from None
         except redis.RedisError as error:
             raise StoreError(f"Redis at {self.address} refused a command: {error}") from None
+
+
+def _lanes() -> list[str]:
+    return [f"due:{kind}:{lane}" for kind in ("submit", "poll") for lane in range(LANES)]
 
 
 def _whereabouts(pool: redis.ConnectionPool) -> tuple[Any, ...] | None:

@@ -6,7 +6,7 @@ from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tasks_bridge.gate import Admission, Gate
+from tasks_bridge.gate import Admission, Circuit, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,10 @@ class OpenGate(Gate):
 
     def report(self, *, good: int, bad: int, asked_at: float | None = None) -> None:
         """Nobody counts."""
+
+    def circuit(self) -> Circuit:
+        """It stays closed."""
+        return Circuit(0)
 
     def free_places(self) -> float:
         """As many as are wanted."""

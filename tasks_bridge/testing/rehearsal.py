@@ -59,6 +59,7 @@ class Rehearsal(Bridge):
             "gate": OpenGate(self.settings),
             "budget": MemoryBudget(self.memory, self.settings, clock=clock.now),
             "deliveries": MemoryDeliveries(clock.now),
+            "journal": None,
             "learning": None,  # a test is no history, and its countdowns should be the same each time
         }
         vars(self).update(in_its_place)

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from tasks_bridge.errors import SettingsError, StoreError, StoreUnreachable
 from tasks_bridge.record import OPEN_STATES, RECORD_VERSION, TERMINAL_STATES, JobRecord, JobState
-from tasks_bridge.store import Claim, Lease, Purpose, Registered, Store
+from tasks_bridge.store import Claim, Lease, Phase, Purpose, Registered, Store
 from tasks_bridge.store.base import LANES, Beside, Lost, Message, Registration, Survey, Write, lane_of
 from tasks_bridge.store.memory import MemoryStore
 from tasks_bridge.store.redis import RedisStore, connect
@@ -972,6 +972,45 @@ def test_jobs_are_read_in_the_order_asked_for(store: Store) -> None:
     entries = store.get(["b", "unknown", "a", "b"])
 
     assert [entry and entry.state for entry in entries] == [JobState.FAILED, None, JobState.RUNNING, JobState.FAILED]
+
+
+def test_a_reader_sees_what_goes_on_with_a_job(store: Store, clock: Clock) -> None:
+    def seen() -> tuple[Phase, int, int]:
+        [entry] = store.get(["job"])
+        assert entry is not None
+        return entry.phase, entry.token, entry.claims
+
+    register(store, "job")
+    steps = [seen()]
+    store.claim(1, LEASE_S)
+    steps.append(seen())
+    lease = begin(store, "job")
+    steps.append(seen())
+    store.write(lease, JobState.FAILED, a_record(), delay_s=0)
+    steps.append(seen())
+    store.end(begin(store, "job"), 60)
+    steps.append(seen())
+
+    assert steps == [
+        (Phase.WAITING, 0, 0),
+        (Phase.CLAIMED, 0, 1),
+        (Phase.LEASED, 1, 1),
+        (Phase.WAITING, 1, 0),
+        (Phase.ENDED, 2, 0),
+    ]
+
+
+def test_the_ids_of_open_jobs_are_those_on_the_schedule(store: Store) -> None:
+    for job_id in ("fox-1", "fox-2", "f*", "hare"):
+        register(store, job_id)
+    put(store, "running", JobState.RUNNING)
+    put(store, "over", JobState.FAILED, delay_s=0)
+    store.end(begin(store, "over"), 60)
+
+    assert sorted(store.open_ids()) == ["f*", "fox-1", "fox-2", "hare", "running"]
+    assert sorted(store.open_ids("fox")) == ["fox-1", "fox-2"]
+    assert list(store.open_ids("f*")) == ["f*"], "a star is a letter as any other"
+    assert list(store.open_ids("nobody")) == []
 
 
 def test_the_store_tells_its_own_time(store: Store, clock: Clock) -> None:

@@ -63,7 +63,8 @@ def submitted(*job_ids: str) -> None:
 
 @contextmanager
 def later(action, *arguments) -> Iterator[None]:
-    timer = threading.Timer(0.5, action, arguments)
+    # late enough for a busy machine to have looked once before
+    timer = threading.Timer(2.0, action, arguments)
     timer.start()
     yield
     timer.join()

@@ -94,6 +94,7 @@ class Process(Bridge):
             "store": world.store,
             "gate": OpenGate(world.settings),
             "budget": SimpleNamespace(is_on=False),
+            "journal": None,
             "learning": None,
         }
         vars(self).update(in_its_place)

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 import tasks_bridge
 from tasks_bridge import InvalidRequest, SettingsError
-from tasks_bridge.cli import Commands, _parse_params, cli, described
+from tasks_bridge.cli import Commands, cli
+from tasks_bridge.cli.follow import described
+from tasks_bridge.cli.submit import _parse_params
 from tasks_bridge.record import JobRecord, JobState, RecordedError
 from tasks_bridge.store import Entry
 

@@ -11,7 +11,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_redis, check_settings
+from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_redis, check_settings, stops
 from tasks_bridge.contrib.flask.reconcile import Verdict, reconcile
 from tasks_bridge.contrib.flask.state import state_of
 from tasks_bridge.contrib.flask.views import NAME
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 PROBLEM: Final = 1
 """Exit status: something is wrong."""
-
-_STOPPING: Final = ("W001", "W008")
-"""No API key, no Redis: a build may go on without them, and an application that is asked about itself may not."""
 
 
 class _Commands(AppGroup):
@@ -104,10 +101,10 @@ def check() -> None:
     bridge = _bridge()
     found = list(_findings(bridge))
     for finding in found:
-        kind = "error" if _stops(finding) else "warning"
+        kind = "error" if stops(finding) else "warning"
         hint = f" ({finding.hint})" if finding.hint else ""
         click.echo(f"{kind}: {finding.message}{hint}", err=True)
-    if any(_stops(finding) for finding in found):
+    if any(stops(finding) for finding in found):
         raise click.exceptions.Exit(PROBLEM)
     click.echo(f"Jobs can run: Redis at {bridge.store.address}, ByteSpike at {bridge.settings.base_url}")
 
@@ -160,10 +157,6 @@ def _findings(bridge: Bridge) -> Iterator[Finding]:
     rule = next(current_app.url_map.iter_rules(f"{NAME}.callback"))
     yield from check_callbacks(bridge, rule.rule.removesuffix("/<token>"), "TasksBridge(app)")
     yield from check_redis(bridge)
-
-
-def _stops(finding: Finding) -> bool:
-    return finding.is_error or finding.code in _STOPPING
 
 
 def _read(ids: Sequence[str]) -> list[str]:

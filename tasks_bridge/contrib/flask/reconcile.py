@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tasks_bridge.contrib.flask.signals import announce
 from tasks_bridge.contrib.flask.state import state_of
@@ -18,8 +18,9 @@ from tasks_bridge.errors import BridgeError
 from tasks_bridge.events import Change
 from tasks_bridge.hooks import NotYet
 from tasks_bridge.record import JobState, advance
-from tasks_bridge.recover import Service, record_of, record_of_lost
+from tasks_bridge.recover import Service, look_up, record_of, record_of_lost
 from tasks_bridge.settings import DEFAULT_KEY
+from tasks_bridge.store import Entry
 from tasks_bridge.wire import check_out_task_id
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-BATCH: Final = 100
-"""Jobs that are looked up in Redis at a time."""
+    from tasks_bridge.models import RemoteTask
 
 
 class Verdict(StrEnum):
@@ -75,25 +75,21 @@ def reconcile(
     bridge = state_of(app).bridge
     bridge.settings.key(key)
     with Service(bridge.settings) as service:
-        for start in range(0, len(ids), BATCH):
-            batch = ids[start : start + BATCH]
-            for job_id, entry in zip(batch, bridge.store.get(batch), strict=True):
-                if entry is None:
-                    finding, change = _recover(service, job_id, key, fail_lost=fail_lost)
-                else:
-                    finding = Finding(job_id, Verdict.KNOWN, entry.state)
-                    change = Change(job_id, entry.state, entry.record)
-                yield finding if is_dry or change is None else _told(app, finding, change)
+        for job_id, known in look_up(bridge.store, service, ids, key):
+            finding, change = _found(job_id, known, key, fail_lost=fail_lost)
+            yield finding if is_dry or change is None else _told(app, finding, change)
 
 
-def _recover(service: Service, job_id: str, key: str, *, fail_lost: bool) -> tuple[Finding, Change | None]:
-    try:
-        remote = service.task(job_id, key)
-    except BridgeError as error:
-        return Finding(job_id, Verdict.UNKNOWN, str(error)), None
-    if remote is not None:
-        state = advance(JobState.QUEUED, remote.status)
-        return Finding(job_id, Verdict.RECOVERED, state), Change(job_id, state, record_of(remote, key))
+def _found(
+    job_id: str, known: Entry | RemoteTask | BridgeError | None, key: str, *, fail_lost: bool
+) -> tuple[Finding, Change | None]:
+    if isinstance(known, Entry):
+        return Finding(job_id, Verdict.KNOWN, known.state), Change(job_id, known.state, known.record)
+    if isinstance(known, BridgeError):
+        return Finding(job_id, Verdict.UNKNOWN, str(known)), None
+    if known is not None:
+        state = advance(JobState.QUEUED, known.status)
+        return Finding(job_id, Verdict.RECOVERED, state), Change(job_id, state, record_of(known, key))
     if not fail_lost:
         return Finding(job_id, Verdict.LOST, "neither Redis nor ByteSpike knows it"), None
     lost = Change(job_id, JobState.FAILED, record_of_lost(job_id, key))

@@ -1,0 +1,7 @@
+"""``python -m tasks_bridge.cli``."""
+
+from __future__ import annotations
+
+from tasks_bridge.cli import main
+
+main()
