@@ -15,7 +15,7 @@ from django.core.files.storage import storages
 from django.urls import NoReverseMatch, reverse
 
 from tasks_bridge.bridge import Bridge, bridge_of
-from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_redis, check_settings
+from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_redis, check_settings, check_workers
 from tasks_bridge.contrib.django import conf
 from tasks_bridge.contrib.django.apps import LABEL
 from tasks_bridge.naming import parse_target
@@ -48,6 +48,7 @@ def findings(bridge: Bridge) -> Iterator[Finding]:
     """All that can be wrong once the library is installed."""
     yield from check_settings(bridge)
     yield from check_celery(bridge)
+    yield from check_workers(bridge)
     yield from check_callbacks(bridge, _callback_path(), _INCLUDE)
     yield from _check_storage(bridge)
     yield from check_redis(bridge)
