@@ -5,7 +5,9 @@ Keys, in the store's namespace:
 
 ====================  ======  ================================================================  ====================
 ``journal:changes``   stream  batches of lines about changes of state, and requests that        the oldest leave
-                              failed: ``n`` how many lines, ``z`` JSON of them, deflated        beyond `MOST_BYTES`
+                              failed: ``n`` how many lines, ``z`` JSON of them, deflated        beyond `MOST_BYTES`,
+                                                                                                all `KEEP_S` after
+                                                                                                the last
 ``journal:looks``     stream  the same of looks that changed nothing                            likewise
 ====================  ======  ================================================================  ====================
 
@@ -35,6 +37,9 @@ MOST_BYTES: Final = 4 * 1024 * 1024
 
 ENTRY_BYTES: Final = 48
 """What Redis adds to each."""
+
+KEEP_S: Final = 30 * 24 * 3600
+"""How long a stream stays of which nothing more is heard: a namespace that is given up leaves nothing behind."""
 
 LONGEST_REASON: Final = 240
 
@@ -112,6 +117,7 @@ class Journal:
                         packed = _pack(some)
                         most = MOST_BYTES // (len(packed) + ENTRY_BYTES)
                         pipeline.xadd(key, {"n": len(some), "z": packed}, maxlen=most, approximate=True)
+                        pipeline.expire(key, KEEP_S)
                 pipeline.execute()
         except redis.RedisError as error:
             raise StoreError(f"The journal can't be written: {error}") from None
