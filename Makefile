@@ -16,7 +16,7 @@ READY := $(VENV)/.ready-$(OF)
 # An interpreter that is gone (a system upgrade) needs a new one too.
 BROKEN := $(shell $(BIN)/python -c pass 2>/dev/null || echo broken)
 
-.PHONY: help demo example-django example-flask test screenshots docs lint types mutants bench bench-peers bench-cadence soak constraints \
+.PHONY: help demo example-django example-flask test screenshots docs lint types mutants bench bench-peers bench-cadence soak api changelog constraints \
 	build clean broken
 
 help: ## print this list
@@ -74,6 +74,12 @@ soak: $(READY) ## thousands of jobs while everything fails, and balanced books i
 
 build: $(READY) ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .
+
+api: $(READY) ## write the public interface down, once a change of it is meant
+	@$(BIN)/python -m tools.api
+
+changelog: $(READY) ## make the fragments in changelog.d a section of CHANGELOG.md, for a release
+	@$(BIN)/python -m towncrier build --yes
 
 constraints: $(READY) ## bring constraints.txt up to date
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

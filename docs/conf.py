@@ -19,7 +19,7 @@ version = release = tasks_bridge.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "_extensions.site"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "examples/**.md"]
+include_patterns = ["*.md", "docs/**.md", "examples/**.md", "changelog.d/README.md"]
 exclude_patterns = [".*", "build", "dist", "**/.data", "**/node_modules"]
 html_additional_pages = {"index": "moved.html"}  # the site's first page is docs/index.html
 templates_path = ["_templates"]
