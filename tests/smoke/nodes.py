@@ -231,6 +231,11 @@ class RedisNode(RedisTestBroker, RedisTestBackend):
 
     container: RedisProcess
 
+    def teardown(self) -> None:
+        # Not RedisTestBackend's: it asks every object in memory for its class, and Django's settings, where there are
+        # none, fail. `forget_results` has done what it is for.
+        super(RedisTestBackend, self).teardown()
+
 
 class RabbitMQNode(RabbitMQTestBroker):
     """RabbitMQ as broker."""
