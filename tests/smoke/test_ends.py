@@ -115,7 +115,7 @@ def test_a_worker_told_to_stop_hears_that_a_task_it_has_just_handed_out_is_runni
     """Celery forgot such a task: its pool process waited half a minute for its answer to be counted."""
     scene.worker.kill("SIGSTOP", whom="child")
     result = scene.submit()
-    scene.wait_for_log(f"tasks_bridge.generate[{result.id}] received")
+    scene.wait_until(lambda: scene.redis.llen("celery") == 0, "the worker to take the message")
     assert scene.app.control.ping(timeout=5, limit=1), "expected the main process to go on, and so to hand out the task"
 
     scene.worker.kill("SIGTERM", whom="main")
