@@ -41,18 +41,6 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """How the gate stands."""
-
-    is_open: bool
-    """Whether the circuit is, so that all but single requests are held back."""
-    failures: int
-    """Requests in a row that were not answered, by all workers."""
-    submitting: int
-    """Submits under way, where their number is capped; otherwise 0."""
-
-
-@dataclass(frozen=True, slots=True)
 class Circuit:
     """The circuit breaker as it is."""
 
@@ -143,21 +131,11 @@ class Gate:
     def free_places(self) -> float:
         """How many more submits may be under way; without a cap, infinitely many. Raises StoreError."""
         limit = self._settings.submit_concurrency
-        return inf if limit is None else max(limit - int(self._run("taken")), 0)
+        return inf if limit is None else max(limit - self.submits_in_progress(), 0)
 
-    def condition(self) -> Condition:
-        """
-        How it stands, for operators.
-
-        Raises:
-            StoreError: Redis can't be reached.
-        """
-        try:
-            probe_at, failures = self._store.client.hmget(self._breaker, "probe_at", "failures")
-        except redis.RedisError as error:
-            raise StoreError(f"The circuit breaker can't be read: {error}") from None
-        submitting = int(self._run("taken")) if self.is_capped else 0
-        return Condition(is_open=probe_at is not None, failures=int(failures or 0), submitting=submitting)
+    def submits_in_progress(self) -> int:
+        """How many submits are under way, where their number is capped; otherwise 0. Raises StoreError."""
+        return int(self._run("taken")) if self.is_capped else 0
 
     def _run(self, *arguments: str | float) -> Any:
         try:

@@ -10,10 +10,11 @@ from tasks_bridge.errors import JobNotFinished, JobNotFound
 from tasks_bridge.record import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from celery import Celery
 
+    from tasks_bridge.bridge import Bridge
     from tasks_bridge.budget import Spending
     from tasks_bridge.models import RemoteTask
     from tasks_bridge.store import Entry
@@ -137,10 +138,23 @@ class Job:
             pause_s = min(pause_s * 1.5, WAIT_POLL_S[1])
 
     def _entry(self) -> Entry:
-        entry = bridge_of(self._app).store.get([self.id])[0]
-        if entry is None:
-            raise JobNotFound(self.id)
+        (entry,) = entries_of(bridge_of(self._app), [self.id])
         return entry
+
+
+def entries_of(bridge: Bridge, ids: Sequence[str]) -> list[Entry]:
+    """
+    Jobs as Redis has them, in one round trip.
+
+    Raises:
+        JobNotFound: It doesn't know one of them.
+    """
+    found = []
+    for job_id, entry in zip(ids, bridge.store.get(ids), strict=True):
+        if entry is None:
+            raise JobNotFound(job_id)
+        found.append(entry)
+    return found
 
 
 def statuses(job_ids: Iterable[str], *, app: Celery | None = None) -> dict[str, JobState | None]:

@@ -100,16 +100,17 @@ class SharedCollector(Collector):
 
     def _read(self, store: RedisStore) -> dict[Metric, list[Sample]]:
         survey = store.survey(OVERDUE_S)
-        gate = Gate(store, self._settings).condition()
+        gate = Gate(store, self._settings)
+        circuit = gate.circuit()
         found: dict[Metric, list[Sample]] = {
             series.JOBS: _summed(((state, label(model)), count) for (state, model), count in survey.census.items()),
             series.SCHEDULE: [(("submit",), survey.to_submit), (("poll",), survey.to_poll)],
             series.OVERDUE: [((), survey.overdue)],
             series.OVERDUE_S: [((), survey.overdue_s)],
             series.NEWER: [((), survey.newer)],
-            series.BREAKER: [((), float(gate.is_open))],
-            series.BREAKER_FAILURES: [((), gate.failures)],
-            series.SUBMITTING: [((), gate.submitting)],
+            series.BREAKER: [((), float(circuit.probe_at is not None))],
+            series.BREAKER_FAILURES: [((), circuit.failures)],
+            series.SUBMITTING: [((), gate.submits_in_progress())],
         }
         if self._settings.spend_limit is not None:
             books = Budget(store, self._settings).books()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,14 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 from tasks_bridge import __version__
-from tasks_bridge.errors import BridgeError, InvalidRequest, JobNotFound
+from tasks_bridge.errors import BridgeError, InvalidRequest
 
 if TYPE_CHECKING:
     from celery import Celery
     from rich.console import Console
 
     from tasks_bridge.bridge import Bridge
-    from tasks_bridge.store import Entry
 
 JsonObject = dict[str, Any]
 
@@ -179,19 +177,4 @@ def _load_app(name: str) -> Celery:
     except Exception as error:
         raise typer.BadParameter(f"{name}: {type(error).__name__}: {error}", param_hint="--app") from error
     found.set_current()
-    return found
-
-
-def entries_of(bridge: Bridge, ids: Sequence[str]) -> list[Entry]:
-    """
-    Jobs as Redis has them.
-
-    Raises:
-        JobNotFound: It doesn't know one of them.
-    """
-    found = []
-    for job_id, entry in zip(ids, bridge.store.get(ids), strict=True):
-        if entry is None:
-            raise JobNotFound(job_id)
-        found.append(entry)
     return found

@@ -14,7 +14,6 @@ from tasks_bridge.cli.base import (
     JsonOption,
     bridge_for,
     cli,
-    entries_of,
     examples,
     print_json,
 )
@@ -35,6 +34,7 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Cancel jobs."""
+    from tasks_bridge.jobs import entries_of
     from tasks_bridge.record import JobState
 
     bridge = bridge_for(app)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from tasks_bridge.cli.base import INTERRUPTED, PROBLEM, JsonObject, console, entries_of, print_json
+from tasks_bridge.cli.base import INTERRUPTED, PROBLEM, JsonObject, console, print_json
 
 if TYPE_CHECKING:
     from tasks_bridge.bridge import Bridge
@@ -43,6 +43,8 @@ def follow(bridge: Bridge, ids: Sequence[str], as_json: bool) -> None:
 
 def await_end(bridge: Bridge, ids: Sequence[str], show: Any = None) -> list[Entry]:
     """Wait until jobs are over, and have each look at them shown meanwhile."""
+    from tasks_bridge.jobs import entries_of
+
     while True:
         entries = entries_of(bridge, ids)
         if show is not None:

@@ -16,7 +16,6 @@ from tasks_bridge.cli.base import (
     JsonOption,
     bridge_for,
     cli,
-    entries_of,
     examples,
     print_json,
 )
@@ -54,6 +53,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Start a job."""
+    from tasks_bridge.jobs import entries_of
     from tasks_bridge.tasks import generate
 
     parsed = _parse_params(params)

@@ -7,8 +7,6 @@ of the other tests Django's.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from tasks_bridge.sandbox import SandboxServer
-from tests.smoke.processes import LocalProcess, Reaper, eventually
+from tests.smoke.processes import LocalProcess, eventually, pythons
 
 HERE = Path(__file__).parent
 API_KEY = "sk-byts-django-0123456789"
@@ -106,34 +104,13 @@ def _set_apps(current: Any, default: Any) -> None:
 @pytest.fixture(scope="session")
 def run(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LocalProcess]]:
     """Start processes of the project: ``run("manage.py", "check")`` or ``run("celery", …)``."""
-    folder = tmp_path_factory.mktemp("processes")
-    reaper = Reaper()
-    started: list[LocalProcess] = []
+    ours = {**environment, "DJANGO_SETTINGS_MODULE": "tests.django.project.settings", "PYTHONPATH": str(ROOT)}
+    with pythons(tmp_path_factory.mktemp("processes"), ours, stop_s=5) as start:
 
-    def start(program: str, *arguments: str, **more: str) -> LocalProcess:
-        module = {"celery": "celery", "manage.py": "django"}[program]
-        process = LocalProcess(
-            program,
-            [sys.executable, "-m", module, *arguments],
-            env={
-                **os.environ,
-                **environment,
-                "DJANGO_SETTINGS_MODULE": "tests.django.project.settings",
-                "PYTHONPATH": str(ROOT),
-                **more,
-            },
-            cwd=folder,
-            log=folder / f"{len(started)}.log",
-            reaper=reaper,
-        )
-        started.append(process)
-        process.start()
-        return process
+        def call(program: str, *arguments: str, **more: str) -> LocalProcess:
+            return start("-m", {"celery": "celery", "manage.py": "django"}[program], *arguments, **more)
 
-    yield start
-    for process in started:
-        process.stop(timeout_s=5)
-    reaper.close()
+        yield call
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ default app back.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from tasks_bridge.sandbox import SandboxServer
 from tests.flask import shop
 from tests.integration.lab import forget_results
-from tests.smoke.processes import LocalProcess, Reaper, eventually
+from tests.smoke.processes import LocalProcess, eventually, pythons
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -80,28 +79,9 @@ def client(app: Flask) -> Any:
 @pytest.fixture(scope="session")
 def run(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LocalProcess]]:
     """Start processes of the application: ``run("flask", "bytespike", "check")`` or ``run("celery", …)``."""
-    folder = tmp_path_factory.mktemp("processes")
-    reaper = Reaper()
-    started: list[LocalProcess] = []
-
-    def start(module: str, *arguments: str, cwd: Path = folder, **more: str) -> LocalProcess:
-        known = {**os.environ, **environment, "FLASK_APP": "tests.flask.shop", "PYTHONPATH": str(ROOT), **more}
-        process = LocalProcess(
-            module,
-            [sys.executable, "-m", module, *arguments],
-            env={name: value for name, value in known.items() if value},
-            cwd=cwd,
-            log=folder / f"{len(started)}.log",
-            reaper=reaper,
-        )
-        started.append(process)
-        process.start()
-        return process
-
-    yield start
-    for process in started:
-        process.stop(timeout_s=5)
-    reaper.close()
+    ours = {**environment, "FLASK_APP": "tests.flask.shop", "PYTHONPATH": str(ROOT)}
+    with pythons(tmp_path_factory.mktemp("processes"), ours, stop_s=5) as start:
+        yield partial(start, "-m")
 
 
 @pytest.fixture(scope="session")

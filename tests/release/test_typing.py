@@ -8,13 +8,13 @@ HERE = Path(__file__).parent
 PYRIGHT = Path(sys.executable).parent / "basedpyright"
 
 
+def check(project: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(PYRIGHT), "--project", str(project), "--pythonpath", sys.executable]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_pyright_has_nothing_to_say_of_what_an_application_writes() -> None:
-    checked = subprocess.run(
-        [str(PYRIGHT), "--project", str(HERE / "pyrightconfig.json"), "--pythonpath", sys.executable],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = check(HERE)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "0 errors, 0 warnings, 0 notes" in checked.stdout
@@ -25,12 +25,7 @@ def test_pyright_would_have_something_to_say_of_a_mistake(tmp_path: Path) -> Non
     (tmp_path / "typing_sample.py").write_text(sample.replace("job.cancel(", "job.cancle("))
     (tmp_path / "pyrightconfig.json").write_text((HERE / "pyrightconfig.json").read_text())
 
-    checked = subprocess.run(
-        [str(PYRIGHT), "--project", str(tmp_path), "--pythonpath", sys.executable],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = check(tmp_path)
 
     assert checked.returncode == 1
     assert '"cancle"' in checked.stdout

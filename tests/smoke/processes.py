@@ -9,7 +9,7 @@ import signal as signals
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, TypeVar
 
@@ -236,3 +236,34 @@ class LocalProcess:
     def tail(self) -> str:
         """The last lines of the log under a heading."""
         return f"---- the last lines of {self._log.name} ({self.status}) ----\n{tail(self.logs())}"
+
+
+@contextlib.contextmanager
+def pythons(folder: Path, environment: Mapping[str, str], *, stop_s: float) -> Iterator[Callable[..., LocalProcess]]:
+    """
+    Give a function that starts processes of this Python, each with a log in *folder*; in the end all are stopped.
+
+    It takes Python's arguments, ``cwd`` if that is not *folder*, and variables to add to *environment* and to this
+    process' own; an empty one is left out.
+    """
+    reaper = Reaper()
+    started: list[LocalProcess] = []
+
+    def start(*arguments: str, cwd: Path = folder, **more: str) -> LocalProcess:
+        known = {**os.environ, **environment, **more}
+        process = LocalProcess(
+            f"process {len(started)}",
+            [sys.executable, *arguments],
+            env={name: value for name, value in known.items() if value},
+            cwd=cwd,
+            log=folder / f"{len(started)}.log",
+            reaper=reaper,
+        )
+        started.append(process)
+        process.start()
+        return process
+
+    yield start
+    for process in started:
+        process.stop(timeout_s=stop_s)
+    reaper.close()

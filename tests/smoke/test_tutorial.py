@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import redis
 
 from tasks_bridge.sandbox import SandboxServer
-from tests.smoke.processes import LocalProcess, Reaper, eventually
+from tests.smoke.processes import LocalProcess, eventually, pythons
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,11 +23,8 @@ def terminal(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Callabl
     for match in _FILES.finditer((ROOT / "docs/tutorial.md").read_text()):
         (tmp_path / match["path"]).write_text(match["text"])
     database = redis_url.rpartition("/")[0] + "/13"  # the messages of no other test
-    reaper = Reaper()
-    started: list[LocalProcess] = []
     with SandboxServer(speed=20) as sandbox:
         environment = {
-            **os.environ,
             "BYTESPIKE_API_KEY": "sk-byts-any",
             "BYTESPIKE_BASE_URL": sandbox.url,
             "REDIS_URL": database,
@@ -38,25 +33,8 @@ def terminal(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Callabl
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }
-
-        def start(*arguments: str) -> LocalProcess:
-            name = f"{len(started)}"
-            process = LocalProcess(
-                name,
-                [sys.executable, *arguments],
-                env=environment,
-                cwd=tmp_path,
-                log=tmp_path / f"{name}.log",
-                reaper=reaper,
-            )
-            started.append(process)
-            process.start()
-            return process
-
-        yield start
-        for process in started:
-            process.stop(timeout_s=10)
-        reaper.close()
+        with pythons(tmp_path, environment, stop_s=10) as start:
+            yield start
     with redis.Redis.from_url(database) as client:
         client.flushdb()
 

@@ -15,7 +15,8 @@ from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_re
 from tasks_bridge.contrib.flask.reconcile import Verdict, reconcile
 from tasks_bridge.contrib.flask.state import state_of
 from tasks_bridge.contrib.flask.views import NAME
-from tasks_bridge.errors import BridgeError, InvalidRequest, JobNotFound
+from tasks_bridge.errors import BridgeError, InvalidRequest
+from tasks_bridge.jobs import entries_of
 from tasks_bridge.record import JobState
 from tasks_bridge.settings import DEFAULT_KEY
 from tasks_bridge.web.report import line_of, report_of
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tasks_bridge.bridge import Bridge
-    from tasks_bridge.store import Entry
 
 PROBLEM: Final = 1
 """Exit status: something is wrong."""
@@ -81,10 +81,10 @@ def cancel(ids: Sequence[str]) -> None:
     job ended otherwise before.
     """
     bridge = _bridge()
-    _entries(bridge, ids)  # all or none
+    entries_of(bridge, ids)  # all or none
     for job_id in ids:
         bridge.store.request_cancel(job_id, "cancelled by flask bytespike")
-    entries = _entries(bridge, ids)
+    entries = entries_of(bridge, ids)
     for entry in entries:
         click.echo(f"{entry.job_id}  {entry.state if entry.state.is_terminal else 'is being cancelled'}")
     if any(entry.state.is_terminal and entry.state is not JobState.CANCELLED for entry in entries):
@@ -140,15 +140,6 @@ def reconcile_command(ids: Sequence[str], *, key: str, dry_run: bool, fail_lost:
 
 def _bridge() -> Bridge:
     return state_of(current_app).bridge
-
-
-def _entries(bridge: Bridge, ids: Sequence[str]) -> list[Entry]:
-    found = []
-    for job_id, entry in zip(ids, bridge.store.get(ids), strict=True):
-        if entry is None:
-            raise JobNotFound(job_id)
-        found.append(entry)
-    return found
 
 
 def _findings(bridge: Bridge) -> Iterator[Finding]:
