@@ -19,6 +19,7 @@ import redis
 from hypothesis import settings
 
 from tasks_bridge.embedded import EmbeddedRedis, packaged_server
+from tests.celery_state import forget_results, same_apps_afterwards
 from tests.rabbitmq import RabbitMQ, find_rabbitmq
 
 # How long one example takes says more of what else the machine is doing than of the code.
@@ -47,6 +48,25 @@ def same_environment_after_each_test() -> Iterator[None]:
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_celery_apps_after_each_module(bare_environment: None) -> Iterator[None]:
+    """
+    As below for what its fixtures make; nor does a result look for a server that was the module's own.
+    """
+    with same_apps_afterwards():
+        yield
+    forget_results(of_lost_servers=True)
+
+
+@pytest.fixture(autouse=True)
+def same_celery_apps_after_each_test() -> Iterator[None]:
+    """
+    Shared tasks belong to whichever app a test or a command makes current: the next test's are its own again.
+    """
+    with same_apps_afterwards():
+        yield
 
 
 @pytest.fixture(scope="session")

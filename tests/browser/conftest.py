@@ -104,6 +104,7 @@ def working_lab(redis_url: str, browser_sandbox: SandboxServer) -> Iterator[Lab]
 @pytest.fixture
 def lab(working_lab: Lab) -> Iterator[Lab]:
     """An app with a worker that is up."""
+    working_lab.be_current()  # it is older than the module, which may have made another app before
     working_lab.sandbox.heal()
     yield working_lab
     working_lab.sandbox.heal()

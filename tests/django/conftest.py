@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import celery._state
 import django
 import pytest
 import uvicorn
@@ -21,6 +20,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from tasks_bridge.sandbox import SandboxServer
+from tests.celery_state import same_apps_afterwards, set_apps
 from tests.smoke.processes import LocalProcess, eventually, pythons
 
 HERE = Path(__file__).parent
@@ -58,28 +58,26 @@ def environment(
 @pytest.fixture(scope="session")
 def configured(environment: dict[str, str]) -> Any:
     """Django in this process, and the project's Celery app."""
-    before = _apps()
-    _set_apps(None, None)  # a process of the project has made none yet
-    with pytest.MonkeyPatch.context() as patch:
+    with same_apps_afterwards(), pytest.MonkeyPatch.context() as patch:
+        set_apps(None, None)  # a process of the project has made none yet
         for name, value in environment.items():
             patch.setenv(name, value)
         from tests.django.project import settings as project
-    settings.configure(**{name: value for name, value in vars(project).items() if name.isupper()})
-    django.setup()
-    call_command("migrate", run_syncdb=True, verbosity=0)
-    from tasks_bridge.contrib.django.celery import app
 
-    _set_apps(*before)
+        settings.configure(**{name: value for name, value in vars(project).items() if name.isupper()})
+        django.setup()
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        from tasks_bridge.contrib.django.celery import app
+
     return app
 
 
 @pytest.fixture(scope="module", autouse=True)
 def project(configured: Any) -> Iterator[Any]:
     """The project's Celery app is the current one, as in the project's processes."""
-    before = _apps()
-    _set_apps(configured, configured)
-    yield configured
-    _set_apps(*before)
+    with same_apps_afterwards():
+        set_apps(configured, configured)
+        yield configured
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +86,6 @@ def shop(project: Any) -> Any:
     from tests.django import lab
 
     return lab
-
-
-def _apps() -> tuple[Any, Any]:
-    state: Any = celery._state
-    return getattr(state._tls, "current_app", None), state.default_app
-
-
-def _set_apps(current: Any, default: Any) -> None:
-    state: Any = celery._state
-    state._set_current_app(current)
-    state.set_default_app(default)
 
 
 @pytest.fixture(scope="session")

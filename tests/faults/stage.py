@@ -22,7 +22,7 @@ from celery import Celery
 
 from tasks_bridge import Settings
 from tasks_bridge.sandbox import SandboxServer
-from tests.integration.lab import forget_results
+from tests.celery_state import forget_results
 from tests.smoke import smoke_app
 from tests.smoke.nodes import ROOT, WorkerNode, WorkerProcess
 from tests.smoke.processes import LocalProcess, Reaper

@@ -77,8 +77,9 @@ def test_a_rolling_restart_with_20_000_waiting_jobs_is_quick_and_repeats_and_del
             f"{JOBS} jobs waiting, {len(late_s)} polled; stops {told} s (with none waiting: {idle_s:.2f} s); polls "
             f"{late_s[len(late_s) // 2]:.2f} s late (median), {late_s[-1]:.2f} s (most); load {os.getloadavg()[0]:.1f}"
         )
-        assert median(took_s) < max(2.0, 1.25 * idle_s), "a worker should stop as if no job were waiting"
-        assert max(took_s) < max(2.0, 2 * idle_s), "and not just most of them"
+        # loosely, for a busy machine: the least of what goes wrong here is a pool process that is waited for, 30 s
+        assert median(took_s) < 2 * idle_s + 1, "a worker should stop as if no job were waiting"
+        assert max(took_s) < 2 * idle_s + 5, "and not just most of them"
         assert late_s[-1] < LEASE_S, "no poll should be later than the lease"
         tasks = {task["out_task_id"]: task for task in scene.sandbox.tasks()}
         assert len(tasks) == JOBS + len(ending), "one remote task each"

@@ -14,14 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import celery._state
 import pytest
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tasks_bridge.sandbox import SandboxServer
+from tests.celery_state import forget_results, same_apps_afterwards
 from tests.flask import shop
-from tests.integration.lab import forget_results
 from tests.smoke.processes import LocalProcess, eventually, pythons
 
 HERE = Path(__file__).parent
@@ -51,12 +50,9 @@ def environment(redis_url: str, flask_sandbox: SandboxServer) -> dict[str, str]:
 @pytest.fixture(scope="module", autouse=True)
 def others_celery() -> Iterator[None]:
     """Celery's current and default app are those of the other tests again."""
-    state: Any = celery._state
-    before = (state._tls.current_app, state.default_app)
-    yield
-    forget_results()
-    state._set_current_app(before[0])
-    state.set_default_app(before[1])
+    with same_apps_afterwards():
+        yield
+        forget_results()
 
 
 @pytest.fixture(scope="module")

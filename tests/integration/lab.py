@@ -4,7 +4,6 @@ A Celery app with the library installed, its worker in this process, and the san
 The callbacks below leave a trace in `CALLS`, in this process too.
 """
 
-import gc
 import logging
 import threading
 import time
@@ -14,10 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
-import celery._state
 import redis
 from celery import Celery, shared_task
-from celery.backends.redis import RedisBackend
 from celery.contrib.testing.worker import start_worker
 from celery.result import AsyncResult
 from celery.signals import task_prerun
@@ -28,6 +25,7 @@ from tasks_bridge.bridge import DRAIN_S
 from tasks_bridge.events import GENERATE
 from tasks_bridge.sandbox import SandboxServer
 from tasks_bridge.store import Purpose
+from tests.celery_state import forget_results, same_apps_afterwards, set_apps
 
 T = TypeVar("T")
 
@@ -170,19 +168,6 @@ def short_settings(redis_url: str, namespace: str, base_url: str, **changes: Any
     return Settings(**(values | changes))
 
 
-def forget_results() -> None:
-    """
-    Let no handle on a result, in whichever thread it was made, unsubscribe from Redis when it is collected one day.
-
-    Celery would look for the server, which is gone by then, for 20 seconds.
-    """
-    backend: Any = RedisBackend
-    for found in gc.get_objects():
-        if type(found) is backend.ResultConsumer:
-            found.stop()
-            found.subscribed_to.clear()
-
-
 class Lab:
     """One app and the sandbox its jobs go to."""
 
@@ -206,19 +191,18 @@ class Lab:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the app the one that shared tasks belong to."""
-        _state: Any = celery._state
-        before = (getattr(_state._tls, "current_app", None), _state.default_app)
-        self.app.set_current()
-        self.app.set_default()
-        try:
-            yield
-        finally:
-            forget_results()
-            _state._set_current_app(before[0])
-            _state.set_default_app(before[1])
-            self.bridge.close(DRAIN_S)
-            self.app.close()
+        """Make the app the one that shared tasks belong to, until it is closed."""
+        with same_apps_afterwards():
+            self.be_current()
+            try:
+                yield
+            finally:
+                forget_results()
+                self.bridge.close(DRAIN_S)
+                self.app.close()
+
+    def be_current(self) -> None:
+        set_apps(self.app, self.app)
 
     @contextmanager
     def worker(self, *, queues: Sequence[str] = (), pool: str = "threads", concurrency: int = 4) -> Iterator[Any]:

@@ -22,7 +22,7 @@ from pytest_celery import CeleryTestSetup, CeleryWorkerCluster
 
 from tasks_bridge import Settings
 from tasks_bridge.sandbox import SandboxServer
-from tests.integration.lab import forget_results
+from tests.celery_state import forget_results
 from tests.smoke import containers, smoke_app
 from tests.smoke.containers import RabbitMQContainer, RedisContainer, WorkerContainer
 from tests.smoke.nodes import (

@@ -27,7 +27,8 @@ from tasks_bridge.bridge import bridge_of
 from tasks_bridge.embedded import EmbeddedRedis, free_port
 from tasks_bridge.events import GENERATE, POLL
 from tasks_bridge.sandbox import SandboxServer
-from tests.integration.lab import Events, forget_results
+from tests.celery_state import forget_results
+from tests.integration.lab import Events
 from tests.smoke import smoke_app
 from tests.smoke.nodes import ROOT
 from tests.smoke.processes import LocalProcess, Reaper, eventually

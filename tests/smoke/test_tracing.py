@@ -22,7 +22,7 @@ from tasks_bridge.bridge import bridge_of
 from tasks_bridge.embedded import EmbeddedRedis
 from tasks_bridge.events import GENERATE
 from tasks_bridge.sandbox import SandboxServer
-from tests.integration.lab import forget_results
+from tests.celery_state import forget_results
 from tests.smoke import smoke_app
 from tests.smoke.nodes import ROOT
 from tests.smoke.processes import LocalProcess, Reaper, eventually
