@@ -43,15 +43,16 @@ def forget_results(*, of_lost_servers: bool = False) -> None:
     """
     for found in gc.get_objects():
         if type(found) is _backend.ResultConsumer and found._pubsub is not None:
-            if of_lost_servers and _is_up(**found.backend.connparams):
+            if of_lost_servers and _is_up(found.backend.connparams):
                 continue
             found.stop()
             found.subscribed_to.clear()
 
 
-def _is_up(*, host: str, port: int, **_: object) -> bool:
+def _is_up(parameters: dict[str, Any]) -> bool:
     try:
-        socket.create_connection((host, port), timeout=5).close()
-    except OSError:
+        # Sentinels have none, nor has a socket file: nobody waited for a result there
+        socket.create_connection((parameters["host"], parameters["port"]), timeout=5).close()
+    except (KeyError, OSError):
         return False
     return True

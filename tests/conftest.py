@@ -9,6 +9,7 @@ what it lacks.
 import os
 import re
 import shutil
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -39,6 +40,18 @@ def bare_environment() -> Iterator[None]:
             if name.startswith(_OUR_SETTINGS):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_reach_processes() -> Iterator[None]:
+    """
+    A shell starts what it puts in the background deaf to Ctrl-C, and so would be each process that a test starts.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
