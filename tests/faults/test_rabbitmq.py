@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,8 @@ class MortalRabbitMQ(RabbitMQ):
         for process in reversed(self._processes):
             # the server itself is a child of the script that starts it, and would outlive that
             for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
+                with suppress(psutil.NoSuchProcess):  # it was going as it was found
+                    child.kill()
             process.end(signal.SIGKILL)
         self._processes.clear()
 

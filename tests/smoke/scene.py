@@ -131,15 +131,20 @@ class Scene:
         # What was published before this message, though perhaps still on its way to the broker, is ahead of it.
         smoke_app.overtake_nothing.delay().get(timeout=END_TIMEOUT_S)
 
+        left: dict[str, Any] = {}
+
         def is_idle() -> bool:
             with self.app.connection_for_read() as connection:
-                left = sum(count_messages(connection, queue) for queue in self.queues)
+                left.update({queue: count_messages(connection, queue) for queue in self.queues})
             alive = sum(worker.container.status == "running" for worker in self.workers)
             inspect = self.app.control.inspect(timeout=5, limit=alive)
-            held = [*(inspect.active() or {}).values(), *(inspect.reserved() or {}).values()]
-            return not left and not any(held)
+            left.update(active=inspect.active() or {}, reserved=inspect.reserved() or {})
+            return not any(any(one.values()) if isinstance(one, dict) else one for one in left.values())
 
-        self.wait_until(is_idle, "no message in a queue or in a worker")
+        def show() -> str:
+            return f"left: {left}\n{self.show()}"
+
+        eventually(is_idle, expected="no message in a queue or in a worker", show=show)
 
     def publish_again(self, result: AsyncResult) -> None:
         """Publish a job's message once more, as a broker does that was not told of its receipt."""
