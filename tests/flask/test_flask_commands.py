@@ -173,6 +173,7 @@ LOCAL = {"BASE_URL": "http://127.0.0.1:9"}
         ({"REDIS_URL": "redis://:hush@127.0.0.1:1/0"}, {}, 1, "error: Redis"),
         ({}, {"accept_content": ["pickle"]}, 1, "error: Celery's accept_content"),
         ({}, {"task_always_eager": True}, 0, "warning: task_always_eager"),
+        ({}, {"task_time_limit": 5}, 0, "warning: task_time_limit is 5 s"),
         ({**LOCAL, "CALLBACK_BASE_URL": f"http://127.0.0.1:9{shop.PREFIX}/callback"}, {}, 0, "warning: The callbacks'"),
         ({**LOCAL, "CALLBACK_BASE_URL": "http://127.0.0.1:9/callback"}, {}, 1, f"which is at …{shop.PREFIX}/callback"),
     ],

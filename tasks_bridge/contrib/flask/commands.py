@@ -11,7 +11,15 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from tasks_bridge.checks import Finding, check_callbacks, check_celery, check_redis, check_settings, stops
+from tasks_bridge.checks import (
+    Finding,
+    check_callbacks,
+    check_celery,
+    check_redis,
+    check_settings,
+    check_workers,
+    stops,
+)
 from tasks_bridge.contrib.flask.reconcile import Verdict, reconcile
 from tasks_bridge.contrib.flask.state import state_of
 from tasks_bridge.contrib.flask.views import NAME
@@ -145,6 +153,7 @@ def _bridge() -> Bridge:
 def _findings(bridge: Bridge) -> Iterator[Finding]:
     yield from check_settings(bridge)
     yield from check_celery(bridge)
+    yield from check_workers(bridge)
     rule = next(current_app.url_map.iter_rules(f"{NAME}.callback"))
     yield from check_callbacks(bridge, rule.rule.removesuffix("/<token>"), "TasksBridge(app)")
     yield from check_redis(bridge)
