@@ -123,6 +123,29 @@ def test_a_redis_that_is_down_is_told_and_the_rest_is_looked_at(sandbox: Sandbox
     assert "hush" not in repr(found)
 
 
+def test_a_redis_of_messages_and_outcomes_alone_is_looked_at_too(
+    server: EmbeddedRedis, redis_url: str, sandbox: SandboxServer, namespace: str, config: Callable[..., None]
+) -> None:
+    def split(**conf: str) -> Bridge:
+        bridge = a_bridge(redis_url, sandbox, namespace)
+        bridge.app.conf.update(conf)
+        return bridge
+
+    assert problems(examined(split(broker_url=server.url, result_backend=server.url))) == {"workers-up": Level.ERROR}
+
+    config(maxmemory_policy="allkeys-lru")
+    found = examined(split(broker_url=server.url, result_backend=server.url))
+
+    assert (found["broker-eviction"].level, found["result-backend-eviction"].level) == (Level.WARNING, Level.WARNING)
+    assert found["redis-eviction"].level is Level.OK
+
+    away = examined(split(broker_url=server.url, result_backend="redis://:hush@127.0.0.1:1/0"))
+
+    assert away["result-backend-eviction"].level is Level.ERROR
+    assert "can't be used" in away["result-backend-eviction"].message
+    assert "hush" not in repr(away)
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
