@@ -16,10 +16,11 @@ from tasks_bridge.alarm import Alarm
 from tasks_bridge.bridge import Bridge, register_bridge
 from tasks_bridge.control import DiscreetStats, RevokeCommand, revoke_durably
 from tasks_bridge.exporter import Exporter
+from tasks_bridge.pool import HeardOut, ReadOn
 from tasks_bridge.pulse import PulseStep
 from tasks_bridge.quiet import QuietPolling
 from tasks_bridge.settings import Settings
-from tasks_bridge.stop import HeardOut, PromptStop
+from tasks_bridge.stop import PromptStop
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -54,7 +55,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
         bridge.configure()
     register_bridge(bridge)
     app.steps["consumer"].update((Alarm, PulseStep, PromptStop))
-    app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, HeardOut, Exporter))
+    app.steps["worker"].update((RevokeCommand, DiscreetStats, QuietPolling, ReadOn, HeardOut, Exporter))
     revoke_durably(app)
     logs.set_up(bridge.settings)
     tracing.set_up()

@@ -28,7 +28,7 @@ if _skew_s or _jump_s:
 
 from tasks_bridge import bridge, order  # noqa: E402 - the clock first
 from tasks_bridge.store import patience  # noqa: E402
-from tests.faults import crash  # noqa: E402
+from tests.faults import crash, slow_answer  # noqa: E402, F401 - the latter's task
 from tests.smoke.smoke_app import make_app  # noqa: E402
 
 if "FAULTS_PATIENCE_S" in os.environ:
