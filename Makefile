@@ -81,10 +81,13 @@ api: $(READY) ## write the public interface down, once a change of it is meant
 changelog: $(READY) ## make the fragments in changelog.d a section of CHANGELOG.md, for a release
 	@$(BIN)/python -m towncrier build --yes
 
-constraints: $(READY) ## bring constraints.txt up to date
+# The newest versions, and the oldest that the lower bounds in pyproject.toml allow: each for Python 3.11 and later.
+constraints: $(READY) ## bring constraints.txt and constraints-oldest.txt up to date
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/python -m uv pip compile --quiet --upgrade --no-config --universal --python-version 3.11 --all-extras \
-		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt pyproject.toml
+	@set -e; compile="$(BIN)/python -m uv pip compile --quiet --upgrade --no-config --universal --python-version 3.11 --all-extras \
+		--no-header --no-annotate --no-emit-index-url"; \
+	$$compile --output-file constraints.txt pyproject.toml; \
+	$$compile --resolution lowest-direct --output-file constraints-oldest.txt pyproject.toml
 
 clean: ## remove the environment, caches and builds
 	@rm -rf $(VENV) build dist .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -15,7 +15,7 @@ from kombu.exceptions import EncodeError, OperationalError
 from tasks_bridge import chord, events, steps, tracing
 from tasks_bridge.bridge import bridge_of
 from tasks_bridge.errors import BridgeError, StoreError
-from tasks_bridge.events import Change
+from tasks_bridge.events import GENERATE, Change
 from tasks_bridge.hooks import tell_ending
 from tasks_bridge.record import JobState
 
@@ -75,10 +75,7 @@ def abandoned(job_id: str) -> None:
 
 def _revoke(bridge: Bridge, task: Task[Any, Any], lease: Lease, error: BridgeError) -> NoReturn:
     """End as Celery ends revoked tasks, but with errbacks, chord and chain told."""
-    ignore_result = bool(lease.record.options.get("ignore_result"))
-    task.backend.mark_as_failure(
-        lease.job_id, error, request=task.request, store_result=not ignore_result, state=states.REVOKED
-    )
+    task.backend.mark_as_failure(lease.job_id, error, request=task.request, state=states.REVOKED)
     events.send(bridge.app, [Change(lease.job_id, lease.state, lease.record)], node=bridge.node)
     finished(lease.job_id)
     raise Ignore
@@ -153,6 +150,9 @@ class OutcomesOnly:
             log.warning("job %s: left to its lease, which brings it back: %r", task_id, exc)
             abandoned(task_id)
             return
+        kwargs["store_result"] = self._is_kept(
+            kwargs.get("request"), kwargs.get("store_result", True), or_failures=True
+        )
         try:
             self._backend.mark_as_failure(task_id, exc, *args, **kwargs)
         except _AWAY:
@@ -163,6 +163,22 @@ class OutcomesOnly:
             log.exception("job %s: an errback failed; the job ends as it did", task_id)
         if not is_outcome:
             finished(task_id)  # Celery doesn't come to after_return then
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any, store_result: Any, **kwargs: Any) -> None:
+        """Celery's hook for a success."""
+        self._backend.mark_as_done(task_id, result, request, self._is_kept(request, store_result), **kwargs)
+
+    def _is_kept(self, request: Any, otherwise: Any, *, or_failures: bool = False) -> bool:
+        """
+        Whether an outcome is stored: as the call's ``ignore_result`` says.
+
+        Celery before 5.7 goes by the task's alone, for every failure, and for a success where that says True
+        (https://github.com/celery/celery/pull/10184).
+        """
+        is_ignored = None if request is None or request.is_eager else vars(request).get("ignore_result")
+        if is_ignored is None:
+            return bool(otherwise)
+        return not is_ignored or (or_failures and bool(self._app.tasks[GENERATE].store_errors_even_if_ignored))
 
     def _is_no_job(self, task_id: str) -> bool:
         try:

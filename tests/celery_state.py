@@ -47,6 +47,7 @@ def forget_results(*, of_lost_servers: bool = False) -> None:
                 continue
             found.stop()
             found.subscribed_to.clear()
+            found._pubsub = None  # Celery before 5.7 would unsubscribe from what it has not subscribed to, too
 
 
 def _is_up(parameters: dict[str, Any]) -> bool:

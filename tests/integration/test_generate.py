@@ -305,28 +305,6 @@ def test_a_refused_request_raises_the_refusal(lab: Lab) -> None:
     assert lab.ended(result).state is JobState.FAILED
 
 
-def test_a_job_without_result_still_has_its_callbacks(lab: Lab) -> None:
-    result = lab.submit(ignore_result=True)
-    failed = lab.submit(FAILS, ignore_result=True)
-    lab.ended(result)
-    lab.ended(failed)
-
-    assert [call.name for call in eventually(lambda: calls(result.id), "a callback")] == ["publish"]
-    assert [call.name for call in eventually(lambda: calls(failed.id), "a callback")] == ["apologise"]
-    backend: Any = lab.app.backend
-    for job_id in (result.id, failed.id):
-        assert lab.bridge.store.client.get(backend.get_key_for_task(job_id)) is None
-
-
-def test_a_result_asked_for_is_kept_where_results_are_ignored_by_default(lab: Lab) -> None:
-    lab.app.tasks[generate.name].ignore_result = True
-    try:
-        result = lab.submit(ignore_result=False)
-        assert get(result)["status"] == "completed"
-    finally:
-        lab.app.tasks[generate.name].ignore_result = False
-
-
 # -- identity ---------------------------------------------------------------------------------------------------------
 
 
@@ -363,7 +341,8 @@ def test_the_same_id_with_another_request_is_refused(lab: Lab) -> None:
     with pytest.raises(JobConflict):
         generate.apply_async(("seedream-v4.5", lab.params()), task_id=job_id)
     assert caught.value.job_id == job_id
-    get(result)
+    # not result.get(): before 5.7, Celery stops waiting for an id once another handle on it is collected as garbage
+    lab.ended(result)
     assert len(lab.remote(job_id)) == 1
 
 

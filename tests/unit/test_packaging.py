@@ -15,6 +15,7 @@ import tasks_bridge
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = ("constraints.txt", "constraints-oldest.txt")
 
 # Spelled in pieces, or this file would be the first to be found.
 FOREIGN = {
@@ -61,16 +62,18 @@ def test_no_committed_file_holds(kind):
     assert not found, f"expected no committed file to hold {kind}:\n" + "\n".join(found)
 
 
-def test_constraints_are_versions_and_nothing_else():
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_constraints_are_versions_and_nothing_else(name):
     requirement = re.compile(r"[a-z0-9-]+==[A-Za-z0-9.]+(?: ; [a-zA-Z0-9_.<>!=' ()*]+)?")
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / name).read_text().splitlines()
 
-    assert lines, "expected constraints.txt to hold versions"
+    assert lines, f"expected {name} to hold versions"
     assert [line for line in lines if not requirement.fullmatch(line)] == []
 
 
-def test_every_direct_dependency_is_constrained():
-    constrained = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_every_direct_dependency_is_constrained(name):
+    constrained = {line.partition("==")[0] for line in (ROOT / name).read_text().splitlines()}
     wanted = [
         *PROJECT["dependencies"],
         *(name for extra in PROJECT["optional-dependencies"].values() for name in extra),
