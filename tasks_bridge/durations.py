@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import exp, inf, isfinite, log, sqrt
 from operator import add, mul
-from statistics import fmean
 from typing import Final
 
 Interval = tuple[float, float]
@@ -63,8 +62,8 @@ FEWEST_IN_HUMP: Final = 2.0
 ROUNDS: Final = 25
 HASTE: Final = 1.8
 """Each round goes so many times as far as it would: from 2 on, that need not lead anywhere."""
-WIDTH_ENDS: Final = 0.5
-"""How many ends' word it has that a hump is as wide as they are to begin with."""
+WIDTH_ENDS: Final = 2.0
+"""How many ends' word it has that a hump is as wide as they are on average."""
 NARROWEST: Final = FINEST**2
 WIDEST: Final = 9.0
 """Bounds of a hump's variance, in logarithms."""
@@ -354,8 +353,8 @@ def _fit(cells: _Cells, masses: Sequence[float], unseen: Sequence[float], said: 
     """The masses of a mixture of humps with what was *unseen*; the humps begin as equal parts of *masses*."""
     seen = said / (said + PRIOR_JOBS)
     humps = _parts(cells, masses, max(min(HUMPS, int(said / ENDS_PER_HUMP)), 1))
-    usual = fmean(variance for _, _, variance in humps)
     for _ in range(ROUNDS):
+        usual = sum(share * variance for share, _, variance in humps)
         rows = [cells.masses((seen * share, mean, variance)) for share, mean, variance in humps]
         per_mass = cells.seen(_sum(rows, unseen, 1 - seen))
         moved = []

@@ -94,6 +94,18 @@ def test_two_humps_stay_two() -> None:
     assert found.below(1.1)[0] - found.below(0.6)[0] < 0.05, "expected next to nothing in between"
 
 
+def test_two_kinds_of_jobs_that_are_far_apart_are_each_found_to_be_narrow() -> None:
+    usual, rare = intervals(170, 0.8, 0.03, every=0.05), intervals(30, 3.3, 0.03, every=0.05, seed=2)
+    seen = usual + rare
+    Random(3).shuffle(seen)
+
+    found = estimate(seen, [1] * 200, 1.0)
+
+    spread = found.quantile(0.8) / found.quantile(0.05)
+    assert spread == pytest.approx(exp(0.03 * 2 * NORMAL.inv_cdf(0.8 / 0.85)), abs=0.03)
+    assert found.quantile(0.97) / found.quantile(0.88) < 1.08
+
+
 def test_few_ends_are_not_taken_for_all_that_may_happen() -> None:
     found = estimate([(0.95, 1.0)] * 8, [1] * 8, 1.0)
 
