@@ -71,7 +71,9 @@ def test_a_link_shows_its_job_to_whoever_has_it_and_cancels_it_if_it_may(shop: A
     assert client.post(f"{path}/cancel").status_code == 403
     assert client.get(f"{path}/cancel").status_code == 405
     cancelled = client.post(row.job_status_url(may_cancel=True) + "/cancel")
-    assert (cancelled.status_code, cancelled.json()["is_cancelling"]) == (202, True)
+    assert cancelled.status_code == 202
+    # a worker that is up may have done it by now
+    assert cancelled.json()["is_cancelling"] or cancelled.json()["state"] == "CANCELLED"
     for forged in (path[:-1], path.replace(row.job_id, "another"), f"{PREFIX}/jobs/x", f"{PREFIX}/jobs/%00%ff"):
         assert client.get(forged).status_code == 404
 

@@ -71,7 +71,9 @@ def test_a_link_shows_its_job_to_whoever_has_it_and_cancels_it_if_it_may(
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "read_only")
     assert unchanged(app, job)
     cancelled = browser.post(path_of(app, job, may_cancel=True) + "/cancel")
-    assert (cancelled.status_code, cancelled.json()["is_cancelling"]) == (202, True)
+    assert cancelled.status_code == 202
+    # a worker that is up may have done it by now
+    assert cancelled.json()["is_cancelling"] or cancelled.json()["state"] == "CANCELLED"
 
 
 def test_events_are_one_event_and_when_to_come_back_and_keep_no_thread(
