@@ -172,7 +172,7 @@ def start(app: Flask, job_id: str, **script: Any) -> str:
 def test_a_job_s_end_is_told_before_its_callback_and_the_states_before_it(
     app: Flask, worker: LocalProcess, namespace: str
 ) -> None:
-    job_id = start(app, namespace, duration_s=1)
+    job_id = start(app, namespace, duration_s=4)
 
     ended(app, job_id, worker)
 
@@ -181,7 +181,7 @@ def test_a_job_s_end_is_told_before_its_callback_and_the_states_before_it(
     assert [change, end, callback] == ["-> COMPLETED", "completed with 1 output, None", "callback"]
     # one between may be missed, but none is made up
     assert set(between) <= {"-> PENDING", "-> RUNNING"}
-    assert between, "expected to hear of a job that takes a second before it ends"
+    assert between, "expected to hear of a job that takes four seconds before it ends"
     assert f"{TELL}[" not in worker.logs(), "expected the log to speak of jobs"
 
 
