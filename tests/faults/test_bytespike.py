@@ -148,7 +148,8 @@ def test_one_two_and_four_workers_ask_a_closed_service_alike_about_once_per_prob
         # and two for the first, shorter intervals, and one for a request that a busy machine has sent late
         assert 1 <= probes <= WATCH_S / PACE["breaker_max_s"] + 3, f"expected about one a second: {told}"
         # of each job about one request, for more was not under way when five had failed; and the first probes
-        assert opened - before <= len(results) + 2 * FAILURES, told
+        # a quarter more where a busy machine lets leases lapse
+        assert opened - before <= 1.25 * len(results) + 2 * FAILURES, told
         scene.sandbox.heal()
         wait_until_asked(scene, asked(scene) + 50)
 
