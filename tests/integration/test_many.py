@@ -138,7 +138,7 @@ def test_a_waiting_job_takes_less_than_a_kilobyte_its_result_entry_included(sand
             have_waiting(lab, count)
 
             def used() -> float:
-                return (client.info("memory")["used_memory"] - before) / count
+                return float((client.info("memory")["used_memory"] - before) / count)
 
             # what has not been written to the file yet, and the buffers of a busy client, are given back soon
             eventually(lambda: used() < 1000, f"a job to take less than the {used():.0f} bytes that it does at first")
