@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
@@ -25,7 +26,7 @@ from typing import Final
 
 from benchmarks import cadence_live
 from benchmarks.clairvoyant import Wait, jittered, lag_and_polls, least
-from benchmarks.courses import CHANGE_AFTER, COURSES, Course
+from benchmarks.courses import CHANGE_AFTER, COURSES
 from benchmarks.plot import Curve, lines
 from benchmarks.replay import Found, Replay
 from benchmarks.report import Report, percentile
@@ -286,8 +287,9 @@ class Run:
 SOON: Final = 50
 
 
-def run_course(name: str, course: Course, poll_cost_s: float, seeds: Sequence[int]) -> Run:
+def run_course(name: str, poll_cost_s: float, seeds: Sequence[int]) -> Run:
     """Have the jobs of a course run, by both rules."""
+    course = COURSES[name]
     parts: dict[str, list[float]] = {"before": [], "soon": [], "after": []}
     for seed in seeds:
         random = Random(f"{name}, {seed}")
@@ -443,6 +445,37 @@ def plot(standings: Sequence[Standing]) -> str:
     )
 
 
+def simulate(
+    is_wanted: Callable[[str], bool], seeds: Sequence[int]
+) -> tuple[list[Standing], list[Change], list[Run], dict[str, list[float]]]:
+    """Everything with a name that is wanted, in as many processes as there are processors."""
+    staying = [scenario for scenario in (*STATIONARY, *FURTHER) if is_wanted(scenario.name)]
+    changing = [scenario for scenario in CHANGING if is_wanted(scenario.name)]
+    standings, changes, runs = [], [], []
+    with ProcessPoolExecutor() as pool:
+        stood = [pool.submit(stand, scenario, k, seeds) for k, scenario in product(POLL_COSTS_S, staying)]
+        changed = [pool.submit(change, scenario, k, seeds) for scenario, k in product(changing, POLL_COSTS_S)]
+        run = [
+            pool.submit(run_course, name, k, seeds)
+            for name, k in product(filter(is_wanted, COURSES), COURSE_POLL_COSTS_S)
+        ]
+        bursting = {scenario.name: pool.submit(bursts, scenario, 1.0, seeds[0]) for scenario in staying}
+        for standing in (future.result() for future in stood):
+            standings.append(standing)
+            _say(f"{standing.scenario}, {standing.poll_cost_s:g} s: {standing.to_least:.3f} of the least")
+        for one in (future.result() for future in changed):
+            changes.append(one)
+            _say(f"{one.scenario}, {one.poll_cost_s:g} s: {one.after:.2f} of the published rule's")
+        for of_course in (future.result() for future in run):
+            runs.append(of_course)
+            _say(
+                f"{of_course.course}, {of_course.poll_cost_s:g} s: "
+                f"{of_course.soon:.2f}, {of_course.after:.2f} of the published rule's"
+            )
+        burst = {name: future.result() for name, future in bursting.items()}
+    return standings, changes, runs, burst
+
+
 def main() -> None:
     """Simulate, report, check."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cadence", description="Price rules of polling.")
@@ -470,21 +503,8 @@ def main() -> None:
         parser.error(f"no service or course has that in its name; there are: {'; '.join(named)}")
     options.out.mkdir(parents=True, exist_ok=True)
     began, seeds = time.monotonic(), range(options.first_seed, options.first_seed + options.seeds)
-    reports, standings = [], []
-    staying = [scenario for scenario in (*STATIONARY, *FURTHER) if is_wanted(scenario.name)]
-    for poll_cost_s, scenario in product(POLL_COSTS_S, staying):
-        standings.append(stand(scenario, poll_cost_s, seeds))
-        _say(f"{scenario.name}, {poll_cost_s:g} s: {standings[-1].to_least:.3f} of the least")
-    changes = []
-    for scenario, poll_cost_s in product((one for one in CHANGING if is_wanted(one.name)), POLL_COSTS_S):
-        changes.append(change(scenario, poll_cost_s, seeds))
-        _say(f"{scenario.name}, {poll_cost_s:g} s: {changes[-1].after:.2f} of the published rule's")
-    runs = []
-    for (name, course), poll_cost_s in product(COURSES.items(), COURSE_POLL_COSTS_S):
-        if is_wanted(name):
-            runs.append(run_course(name, course, poll_cost_s, seeds))
-            _say(f"{name}, {poll_cost_s:g} s: {runs[-1].soon:.2f}, {runs[-1].after:.2f} of the published rule's")
-    burst = {scenario.name: bursts(scenario, 1.0, options.first_seed) for scenario in staying}
+    standings, changes, runs, burst = simulate(is_wanted, seeds)
+    reports = []
     for poll_cost_s in POLL_COSTS_S:
         of_cost = [standing for standing in standings if standing.poll_cost_s == poll_cost_s]
         reports.append(standing_report(of_cost, poll_cost_s, options.seeds))

@@ -55,10 +55,11 @@ class Explanation:
             since = "since the pace changed" if known.relevant < len(known.ends) else "so far"
             return f"the published rule, because {seen} ends count {since} and {FEWEST_ENDS} are needed"
         if known.mode is Mode.LOSING:
-            ours, theirs = known.costs
+            paid = known.paid
             return (
                 "the published rule for now, because learned countdowns have been the dearer ones lately: "
-                f"{ours:.1f} s of lag and polls per job where it would have cost {theirs:.1f} s"
+                f"{paid.ours_s / paid.jobs:.1f} s of lag and polls per job where it would have cost "
+                f"{paid.published_s / paid.jobs:.1f} s"
             )
         unit = "as multiples of the estimate" if known.basis is Basis.ESTIMATES else "in seconds: estimates say little"
         return f"learned from {known.relevant} ends, {unit}"

@@ -1,8 +1,8 @@
 """
 What is known of one model's pace, and the countdowns that follow from it. Pure.
 
-A model about which little is known, or whose learned countdowns have lately cost more than the published rule's would
-have on the same jobs, goes by the published rule (`cadence`).
+A model about which little is known, or whose learned countdowns have lately cost so much more than the published rule's
+would have on the same jobs that they will not soon have made up for it, goes by the published rule (`cadence`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks_bridge.cadence import JITTER, countdown_s
 from tasks_bridge.durations import Durations, End, Interval, estimate, since_change
-from tasks_bridge.inspection import Bounds, Schedule, plan
+from tasks_bridge.inspection import Bounds, Schedule, expect, plan
 
 if TYPE_CHECKING:
     from tasks_bridge.settings import Settings
@@ -39,8 +39,11 @@ COMPARED: Final = (32, 256)
 Latest ends over which what was paid is compared with the published rule's cost: few, to notice soon that learned
 countdowns don't pay; and many, as losses that come and go would make up for themselves within the few.
 """
-TINY_S: Final = 1e-9
-ALLOWANCE: Final = 0.05
+PATIENCE: Final = 48
+"""
+Jobs within which learned countdowns have to make up for what they have lost, going by what they are expected to save;
+and no more jobs than the pace has lasted for. A pace that has just begun may be over as soon.
+"""
 EXPECTED: Final = 32
 """Latest ends that callbacks were expected of, by which it is told how rarely they come."""
 PARTS: Final = 3
@@ -84,6 +87,20 @@ class Pace:
         return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
 
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What some jobs have cost in lag and polls, and what they would have by the published rule, in seconds of lag."""
+
+    jobs: int
+    ours_s: float
+    published_s: float
+
+    @property
+    def lost_s(self) -> float:
+        """How much more it was."""
+        return self.ours_s - self.published_s
+
+
 class Knowledge:
     """What the latest ends of one model's jobs say."""
 
@@ -113,8 +130,11 @@ class Knowledge:
         """Which countdowns it gives."""
         if self.is_cold:
             return Mode.COLD
-        ours, theirs = self.costs
-        return Mode.LOSING if ours > theirs + ALLOWANCE * max(theirs, 0) else Mode.LEARNED
+        lost_s = self.paid.lost_s
+        if lost_s <= 0:
+            return Mode.LEARNED
+        patience = min(PATIENCE, self._seen(0, self.relevant))
+        return Mode.LOSING if lost_s > patience * self.saving_s else Mode.LEARNED
 
     @cached_property
     def basis(self) -> Basis:
@@ -180,27 +200,30 @@ class Knowledge:
         return median(end.estimate_s for end in self.ends) if self.basis is Basis.SECONDS else 1.0
 
     @cached_property
-    def costs(self) -> tuple[float, float]:
-        """
-        What jobs have cost in lag and polls, and what they would have by the published rule; means.
-
-        Over the latest ends, or all: whichever makes learned countdowns look worse.
-        """
-        ours, theirs = [0.0], [0.0]
+    def paid(self) -> Paid:
+        """What the latest jobs have cost, or all: whichever makes learned countdowns look worse."""
+        sums = [Paid(0, 0.0, 0.0)]
         first = 0
         for last, durations in self._eras:
             for end in self.ends[first:last]:
                 if durations and end.is_seen and end.called is None:
                     # where in its interval it ended is a guess by those of its own time
-                    paid, published = self._paid(end, durations)
-                    ours.append(ours[-1] + paid)
-                    theirs.append(theirs[-1] + published)
+                    ours_s, published_s = self._paid(end, durations)
+                    so_far = sums[-1]
+                    sums.append(Paid(so_far.jobs + 1, so_far.ours_s + ours_s, so_far.published_s + published_s))
             first = last
-        if len(ours) == 1:
-            return 0.0, 0.0
-        counts = (min(count, len(ours) - 1) for count in COMPARED)
-        means = ((ours[count] / count, theirs[count] / count) for count in counts)
-        return max(means, key=lambda mean: mean[0] / max(mean[1], TINY_S))
+        return max((sums[min(count, len(sums) - 1)] for count in COMPARED), key=lambda paid: paid.lost_s)
+
+    @cached_property
+    def saving_s(self) -> float:
+        """What a usual job is expected to cost less than by the published rule, if durations are as they seem."""
+        estimate_s = median(end.estimate_s for end in self.ends[: self.relevant])
+        schedule, durations = self._schedule(self._step(estimate_s), has_callback=False), self.durations_s(estimate_s)
+        every_s, poll_cost_s = self.published_s(estimate_s), self.pace.poll_cost_s
+        (lag_s, polls), (published_lag_s, published_polls) = (
+            expect(wait_s, durations) for wait_s in (schedule.wait_s, lambda _: every_s)
+        )
+        return published_lag_s - lag_s + poll_cost_s * (published_polls - polls)
 
     def _paid(self, end: End, durations: Durations) -> tuple[float, float]:
         """What one job has cost, and what it would have by the published rule."""
@@ -235,14 +258,19 @@ class Knowledge:
 
     def schedule(self, estimate_s: float, *, has_callback: bool) -> Schedule:
         """When to look at jobs with about this estimate; computed in a few milliseconds, once."""
-        step = round(log(self._scale(estimate_s)) * SCALES)
+        step = self._step(estimate_s)
         self.asked.add((step, has_callback))
         return self._schedule(step, has_callback=has_callback)
+
+    def _step(self, estimate_s: float) -> int:
+        return round(log(self._scale(estimate_s)) * SCALES)
 
     def _schedule(self, step: int, *, has_callback: bool) -> Schedule:
         known = self.planned.get((step, has_callback))
         if known is None:
-            known = plan(self.durations.scaled(exp(step / SCALES)), self.bounds(has_callback=has_callback))
+            scale = exp(step / SCALES)
+            seen = [(low * scale, high * scale) for low, high in self.intervals[: self.relevant]]
+            known = plan(self.durations.scaled(scale), self.bounds(has_callback=has_callback), seen)
             while len(self.planned) >= MOST_SCHEDULES:
                 del self.planned[next(iter(self.planned))]
             self.planned[step, has_callback] = known
@@ -268,12 +296,18 @@ class Knowledge:
             elapsed_s: Since ByteSpike accepted it.
             estimate_s: What is expected of it.
             has_callback: Whether ByteSpike was asked to call when it ends.
-            random: Uniform in [0, 1). The jitter is small where looks are close, for there the moment matters.
+            random: Uniform in [0, 1), the middle meaning neither. It decides whether to explore, and when; else it is
+                jitter, which is small where looks are close, for there the moment matters.
         """
         if self.mode is not Mode.LEARNED:
             return None
         schedule, bounds = self.schedule(estimate_s, has_callback=has_callback), self.bounds(has_callback=has_callback)
-        wait_s = schedule.wait_s(elapsed_s) + JITTER * (2 * random - 1) * schedule.lag_s(elapsed_s)
+        wait_s, usual = schedule.wait_s(elapsed_s), 1 - schedule.exploring(elapsed_s)
+        off = 2 * random - 1
+        if abs(off) <= usual:
+            wait_s += JITTER * off / usual * schedule.lag_s(elapsed_s)
+        else:
+            wait_s = bounds.least_s + (wait_s - bounds.least_s) * (abs(off) - usual) / (1 - usual)
         return min(max(wait_s, bounds.least_s), bounds.most_s)
 
     def left_s(self, elapsed_s: float, estimate_s: float) -> float | None:

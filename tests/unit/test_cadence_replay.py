@@ -9,11 +9,11 @@ import pytest
 
 from benchmarks.clairvoyant import jittered, lag_and_polls, least
 from benchmarks.replay import Replay
-from benchmarks.scenarios import CHANGING, STATIONARY, Scenario
+from benchmarks.scenarios import CHANGING, FURTHER, STATIONARY, Scenario
 from tasks_bridge.knowledge import Mode, Pace
 
 PACE = Pace(poll_min_s=2.0, poll_max_s=120.0, poll_cost_s=1.0, callback_poll_factor=4.0)
-BY_NAME = {scenario.name: scenario for scenario in (*STATIONARY, *CHANGING)}
+BY_NAME = {scenario.name: scenario for scenario in (*STATIONARY, *FURTHER, *CHANGING)}
 
 
 def replayed(scenario: Scenario, seed: int, count: int, *, after: int | None = None) -> tuple[Replay, list[float]]:
@@ -39,6 +39,14 @@ def test_after_200_jobs_countdowns_cost_little_more_than_the_best_there_are(name
         ratios.append((ours_s + ours) / (lag_s + polls))
 
     assert fmean(ratios) <= 1.10, f"expected at most 1.10 times the least cost: {ratios}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_jobs_that_fail_at_once_are_soon_looked_at_soon_though_no_look_by_habit_tells_when_they_fail(seed: int) -> None:
+    replay, _ = replayed(BY_NAME["one in four fails at once"], seed, 100)
+
+    assert replay.known_after(600).mode is Mode.LEARNED
+    assert replay.waits(60)(0.0, 0.5) < 10
 
 
 def test_a_service_that_slows_down_never_costs_more_than_by_the_published_rule() -> None:

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations, pairwise
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 from statistics import NormalDist
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tasks_bridge.durations import Durations
+from tasks_bridge.durations import Durations, Interval
 from tasks_bridge.inspection import Bounds, expect, plan
 
 
@@ -78,6 +78,40 @@ def test_the_first_look_comes_when_a_hump_is_about_over_and_none_between_humps()
     humps = Durations([0, 40, 44, 148, 156], [0, 3, 0, 2])
 
     assert [at for at in looks(humps, Bounds(2, 120, 1.0), 170) if at < 40 or 47 < at < 147] == []
+
+
+HUMP = Durations([0, 40, 44, 148, 156], [0, 1, 0, 3])
+"""A quarter ends by 44, the others by 156."""
+
+
+def test_where_nobody_has_looked_looks_explore_as_often_as_they_find_something() -> None:
+    schedule = plan(HUMP, Bounds(2, 120, 1.0))
+    look = schedule.wait_s(0)
+
+    found = HUMP.below(look)[0]
+    assert schedule.exploring(0) == pytest.approx(found)
+    assert 0.1 < found <= 0.25
+
+
+@pytest.mark.parametrize("known", [(0.0, 20.0), (20.0, 43.0), (20.0, 90.0), (39.0, 42.0)])
+def test_the_more_is_known_of_the_time_before_a_look_the_less_is_it_explored(known: Interval) -> None:
+    shares = [plan(HUMP, Bounds(2, 120, 1.0), [known] * count).exploring(0) for count in range(6)]
+
+    assert shares == pytest.approx([shares[0] / (1 + count) ** 2 for count in range(6)])
+
+
+@pytest.mark.parametrize("known", [(0.0, 42.0), (0.0, 36.0), (3.0, 41.0), (41.0, 120.0), (50.0, inf)])
+def test_what_the_look_itself_has_found_tells_nothing_of_the_time_before_it(known: Interval) -> None:
+    schedule = plan(HUMP, Bounds(2, 120, 1.0), [known] * 50)
+
+    assert schedule.exploring(0) == plan(HUMP, Bounds(2, 120, 1.0)).exploring(0)
+
+
+def test_what_lies_beyond_all_that_is_expected_is_not_explored() -> None:
+    schedule = plan(HUMP, Bounds(2, 120, 1.0))
+
+    assert schedule.exploring(1e6) == 0
+    assert max(schedule.exploring(at) for at in range(0, 200, 3)) <= 0.5
 
 
 def test_keller_s_rule_does_as_well_where_the_hazard_hardly_changes_and_worse_where_it_does() -> None:
