@@ -73,11 +73,10 @@ def configured(environment: dict[str, str]) -> Any:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def project(configured: Any) -> Iterator[Any]:
+def project(configured: Any) -> Any:
     """The project's Celery app is the current one, as in the project's processes."""
-    with same_apps_afterwards():
-        set_apps(configured, configured)
-        yield configured
+    set_apps(configured, configured)
+    return configured
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """
 A Flask application on real Redis, the sandbox, a WSGI server, and a worker of its own processes.
 
-It is used in this process too, whose other tests have Celery apps of their own: each module gives Celery's current and
-default app back.
+It is used in this process too.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tasks_bridge.sandbox import SandboxServer
-from tests.celery_state import forget_results, same_apps_afterwards
+from tests.celery_state import forget_results
 from tests.flask import shop
 from tests.smoke.processes import LocalProcess, eventually, pythons
 
@@ -48,15 +47,13 @@ def environment(redis_url: str, flask_sandbox: SandboxServer) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def others_celery() -> Iterator[None]:
-    """Celery's current and default app are those of the other tests again."""
-    with same_apps_afterwards():
-        yield
-        forget_results()
+def no_results_left() -> Iterator[None]:
+    yield
+    forget_results()
 
 
 @pytest.fixture(scope="module")
-def app(environment: dict[str, str], others_celery: None) -> Flask:
+def app(environment: dict[str, str], no_results_left: None) -> Flask:
     """The application, in this process."""
     return shop.create_app(environment)
 
