@@ -5,7 +5,8 @@ What polls and lag cost by several rules, in services that differ in how long th
 
 Simulated, from seeds, with the product's own code for what is learned (`replay`), and exact sums over each distribution
 for what a rule costs then (`clairvoyant`). Writes ``cadence.md`` and ``cadence.json``; exit status 1 if a bound, which
-is `BOUND_TO_LEAST` or `BOUND_TO_PUBLISHED` or one of `OWN_BOUNDS`, does not hold. ``--live`` has real workers and the sandbox do a part again.
+is `BOUND_TO_LEAST` or `BOUND_TO_PUBLISHED` or one of `OWN_BOUNDS`, does not hold. ``--live`` has real workers and the
+sandbox do a part again.
 """
 
 from __future__ import annotations
