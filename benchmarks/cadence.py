@@ -15,7 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
@@ -23,7 +23,7 @@ from math import ceil
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import Final
+from typing import Final, TypeVar
 
 from benchmarks import cadence_live
 from benchmarks.clairvoyant import Wait, jittered, lag_and_polls, least
@@ -455,35 +455,39 @@ def plot(standings: Sequence[Standing]) -> str:
     )
 
 
+Priced = TypeVar("Priced", Standing, Change, Run)
+
+
 def simulate(
     is_wanted: Callable[[str], bool], seeds: Sequence[int]
 ) -> tuple[list[Standing], list[Change], list[Run], dict[str, list[float]]]:
     """Everything with a name that is wanted, in as many processes as there are processors."""
     staying = [scenario for scenario in (*STATIONARY, *FURTHER) if is_wanted(scenario.name)]
     changing = [scenario for scenario in CHANGING if is_wanted(scenario.name)]
-    standings, changes, runs = [], [], []
     with ProcessPoolExecutor() as pool:
-        stood = [pool.submit(stand, scenario, k, seeds) for k, scenario in product(POLL_COSTS_S, staying)]
-        changed = [pool.submit(change, scenario, k, seeds) for scenario, k in product(changing, POLL_COSTS_S)]
-        run = [
-            pool.submit(run_course, name, k, seeds)
-            for name, k in product(filter(is_wanted, COURSES), COURSE_POLL_COSTS_S)
-        ]
-        bursting = {scenario.name: pool.submit(bursts, scenario, 1.0, seeds[0]) for scenario in staying}
-        for standing in (future.result() for future in stood):
-            standings.append(standing)
-            _say(f"{standing.scenario}, {standing.poll_cost_s:g} s: {standing.to_least:.3f} of the least")
-        for one in (future.result() for future in changed):
-            changes.append(one)
-            _say(f"{one.scenario}, {one.poll_cost_s:g} s: {one.after:.2f} of the published rule's")
-        for of_course in (future.result() for future in run):
-            runs.append(of_course)
-            _say(
-                f"{of_course.course}, {of_course.poll_cost_s:g} s: "
-                f"{of_course.soon:.2f}, {of_course.after:.2f} of the published rule's"
-            )
-        burst = {name: future.result() for name, future in bursting.items()}
-    return standings, changes, runs, burst
+        standings = [pool.submit(stand, scenario, k, seeds) for k, scenario in product(POLL_COSTS_S, staying)]
+        changes = [pool.submit(change, scenario, k, seeds) for scenario, k in product(changing, POLL_COSTS_S)]
+        # by name, for a course is a function made by another, which can't be sent to a process
+        names = filter(is_wanted, COURSES)
+        runs = [pool.submit(run_course, name, k, seeds) for name, k in product(names, COURSE_POLL_COSTS_S)]
+        burst = {scenario.name: pool.submit(bursts, scenario, 1.0, seeds[0]) for scenario in staying}
+        return (
+            _told(standings, lambda one: f"{one.scenario}, {one.poll_cost_s:g} s: {one.to_least:.3f} of the least"),
+            _told(
+                changes, lambda one: f"{one.scenario}, {one.poll_cost_s:g} s: {one.after:.2f} of the published rule's"
+            ),
+            _told(runs, lambda one: f"{one.course}: {one.soon:.2f}, {one.after:.2f} of the published rule's"),
+            {name: future.result() for name, future in burst.items()},
+        )
+
+
+def _told(futures: Iterable[Future[Priced]], text: Callable[[Priced], str]) -> list[Priced]:
+    """Their results, each told of once it is there."""
+    found = []
+    for future in futures:
+        found.append(future.result())
+        _say(text(found[-1]))
+    return found
 
 
 def main() -> None:

@@ -51,9 +51,8 @@ class Explanation:
         if not self.is_on:
             return "the published rule, because TASKS_BRIDGE_LEARN_CADENCE is off"
         if known.is_cold:
-            seen = sum(end.is_seen for end in known.ends[: known.relevant])
             since = "since the pace changed" if known.relevant < len(known.ends) else "so far"
-            return f"the published rule, because {seen} ends count {since} and {FEWEST_ENDS} are needed"
+            return f"the published rule, because {known.seen} ends count {since} and {FEWEST_ENDS} are needed"
         if known.mode is Mode.LOSING:
             paid = known.paid
             return (

@@ -157,7 +157,7 @@ def expect(wait_s: Callable[[float], float], durations: Durations) -> tuple[floa
 
 
 def _telling(seen: Sequence[Interval], elapsed_s: float, look_s: float) -> int:
-    """How many ends are known not to be anywhere between two looks: there was one in the middle, or two close by."""
+    """How many ends tell something of the time between two looks: one parted its middle, or two close ones had them."""
     quarter_s = (look_s - elapsed_s) / 4
     first_s, last_s = elapsed_s + quarter_s, look_s - quarter_s
     return sum(

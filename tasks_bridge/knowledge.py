@@ -7,7 +7,7 @@ would have on the same jobs that they will not soon have made up for it, goes by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
@@ -123,7 +123,7 @@ class Knowledge:
     @cached_property
     def is_cold(self) -> bool:
         """Whether too little is known."""
-        return self._seen(0, self.relevant) < FEWEST_ENDS
+        return self.seen < FEWEST_ENDS
 
     @cached_property
     def mode(self) -> Mode:
@@ -133,8 +133,7 @@ class Knowledge:
         lost_s = self.paid.lost_s
         if lost_s <= 0:
             return Mode.LEARNED
-        patience = min(PATIENCE, self._seen(0, self.relevant))
-        return Mode.LOSING if lost_s > patience * self.saving_s else Mode.LEARNED
+        return Mode.LOSING if lost_s > min(PATIENCE, self.seen) * self.saving_s else Mode.LEARNED
 
     @cached_property
     def basis(self) -> Basis:
@@ -160,7 +159,7 @@ class Knowledge:
         found, parts = list[tuple[int, Durations | None]](), [(0, len(self.ends))]
         while parts:
             first, last = parts.pop()
-            seen = self._seen(first, last)
+            seen = sum(end.is_seen for end in self.ends[first:last])
             if not seen:
                 found.append((last, None))
                 continue
@@ -173,13 +172,15 @@ class Knowledge:
                 parts += [(first + newer, last), (first, first + newer)]
         return found
 
-    def _seen(self, first: int, last: int) -> int:
-        return sum(end.is_seen for end in self.ends[first:last])
-
     @property
     def relevant(self) -> int:
         """How many of the ends come after the last change of pace."""
         return self._eras[0][0] if self.ends else 0
+
+    @property
+    def seen(self) -> int:
+        """How many of those are of jobs that ended by themselves."""
+        return sum(end.is_seen for end in self.ends[: self.relevant])
 
     @property
     def durations(self) -> Durations:
@@ -202,28 +203,32 @@ class Knowledge:
     @cached_property
     def paid(self) -> Paid:
         """What the latest jobs have cost, or all: whichever makes learned countdowns look worse."""
-        sums = [Paid(0, 0.0, 0.0)]
+        paid = list[tuple[float, float]]()
         first = 0
         for last, durations in self._eras:
             for end in self.ends[first:last]:
                 if durations and end.is_seen and end.called is None:
                     # where in its interval it ended is a guess by those of its own time
-                    ours_s, published_s = self._paid(end, durations)
-                    so_far = sums[-1]
-                    sums.append(Paid(so_far.jobs + 1, so_far.ours_s + ours_s, so_far.published_s + published_s))
+                    paid.append(self._paid(end, durations))
             first = last
-        return max((sums[min(count, len(sums) - 1)] for count in COMPARED), key=lambda paid: paid.lost_s)
+        sums = [
+            Paid(len(latest), sum(ours_s for ours_s, _ in latest), sum(published_s for _, published_s in latest))
+            for latest in (paid[:count] for count in COMPARED)
+        ]
+        return max(sums, key=lambda some: some.lost_s)
 
     @cached_property
     def saving_s(self) -> float:
         """What a usual job is expected to cost less than by the published rule, if durations are as they seem."""
         estimate_s = median(end.estimate_s for end in self.ends[: self.relevant])
         schedule, durations = self._schedule(self._step(estimate_s), has_callback=False), self.durations_s(estimate_s)
-        every_s, poll_cost_s = self.published_s(estimate_s), self.pace.poll_cost_s
-        (lag_s, polls), (published_lag_s, published_polls) = (
-            expect(wait_s, durations) for wait_s in (schedule.wait_s, lambda _: every_s)
-        )
-        return published_lag_s - lag_s + poll_cost_s * (published_polls - polls)
+        every_s = self.published_s(estimate_s)
+
+        def cost_s(wait_s: Callable[[float], float]) -> float:
+            lag_s, polls = expect(wait_s, durations)
+            return lag_s + self.pace.poll_cost_s * polls
+
+        return cost_s(lambda _: every_s) - cost_s(schedule.wait_s)
 
     def _paid(self, end: End, durations: Durations) -> tuple[float, float]:
         """What one job has cost, and what it would have by the published rule."""
