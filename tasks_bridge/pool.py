@@ -8,6 +8,7 @@ from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+from billiard.connection import wait
 from celery import bootsteps
 
 if TYPE_CHECKING:
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
     from celery.worker import WorkController
 
-ACCEPT_S: Final = 1.0
+ACCEPT_S: Final = 5.0
 """How long a pool process may take to say that it has begun with a task that was just handed to it."""
+
+LISTEN_S: Final = 0.05
+"""How long to listen to the processes at a time."""
 
 
 class ReadOn(bootsteps.StartStopStep):
@@ -50,19 +54,17 @@ class HeardOut(bootsteps.StartStopStep):
     def close(self, worker: WorkController) -> None:
         """Celery's hook, the first of a stop."""
         pool: Any = getattr(worker.pool, "_pool", None)
-        hear = getattr(pool, "process_flush_queues", None)
-        if hear is None:  # no prefork pool
+        readings = getattr(_result_handler(worker), "_recv_message", None)
+        if not isinstance(readings, Readings):  # no prefork pool
             return
-        handler: Any = _result_handler(worker)
-        if isinstance(handler._recv_message, Readings):
-            handler._recv_message.resume(worker.hub)
-        resume = getattr(handler, "_finish_partial_read", None)
         until = time.monotonic() + ACCEPT_S
-        while time.monotonic() < until and any(map(_is_on_its_way, tuple(pool._cache.values()))):
-            for process in tuple(pool._pool):
-                # an answer that the event loop has read half of
-                if resume is None or not resume(process.outqR_fd, process):
-                    hear(process)
+        while time.monotonic() < until:
+            processes = {process.outq._reader: process for process in pool._pool if not process.outq._reader.closed}
+            is_awaited = any(map(_is_on_its_way, tuple(pool._cache.values())))
+            if not is_awaited and not any(map(readings.is_under_way, processes.values())):
+                break
+            for reader in wait(processes, LISTEN_S):
+                readings.go_on(processes[reader], worker.hub)
 
 
 class Readings:
@@ -74,25 +76,42 @@ class Readings:
     """
 
     def __init__(self, handler: Any) -> None:
+        self._handler = handler
         self._begin = handler._recv_message
-        self._process_of = handler.fileno_to_outq
         # by process and not by its pipe's number, which a later process may get
         self._latest: WeakKeyDictionary[Any, Generator[None]] = WeakKeyDictionary()
 
     def __call__(self, add_reader: Callable[..., None], fd: int, callback: Callable[..., None]) -> Generator[None]:
         """The generator that hands the message to *callback*; Celery has it go on whenever more can be read."""
-        process = self._process_of[fd]
-        reading = self._latest.get(process)
-        if reading is None or getgeneratorstate(reading) == GEN_CLOSED:
-            reading = self._latest[process] = self._begin(add_reader, fd, callback)
-        return reading
+        process = self._handler.fileno_to_outq[fd]
+        if not self.is_under_way(process):
+            self._latest[process] = self._begin(add_reader, fd, callback)
+        return self._latest[process]
 
-    def resume(self, hub: Any) -> None:
-        """Let the event loop know again what is half read, for a stop while there is no connection to the broker."""
-        for process, reading in tuple(self._latest.items()):
-            fd = process.outqR_fd
-            if getgeneratorstate(reading) != GEN_CLOSED and self._process_of.get(fd) is process:
-                hub.add_reader(fd, reading)
+    def is_under_way(self, process: Any) -> bool:
+        """Whether a message of *process* is half read."""
+        reading = self._latest.get(process)
+        return reading is not None and getgeneratorstate(reading) != GEN_CLOSED
+
+    def go_on(self, process: Any, hub: Any) -> None:
+        """
+        Read what there is of *process*, outside the event loop.
+
+        What is still half read then the event loop gets: where this ends, Celery goes on from there. Its own way to
+        read outside the loop, ``process_flush_queues``, forgets it, takes the rest for the next message, and hangs.
+        """
+        fd = process.outqR_fd
+        if self._handler.fileno_to_outq.get(fd) is not process:
+            return
+        reading = self(hub.add_reader, fd, self._handler.on_state_change)
+        try:
+            next(reading)
+        except StopIteration:
+            pass
+        except (OSError, EOFError):  # the process is gone
+            hub.remove_reader(fd)
+        else:
+            hub.add_reader(fd, reading)
 
 
 def _result_handler(worker: WorkController) -> Any:
@@ -100,4 +119,5 @@ def _result_handler(worker: WorkController) -> Any:
 
 
 def _is_on_its_way(job: Any) -> bool:
-    return job._write_to is not None and not job._accepted
+    process = job._write_to
+    return process is not None and not job._accepted and process._is_alive()

@@ -15,9 +15,11 @@ from tasks_bridge.sandbox.plan import read_submission
 from tasks_bridge.store import Lease, Purpose
 from tasks_bridge.store.base import Registration, Write
 from tests.faults.stage import API_KEY
-from tests.smoke.scene import MODEL, Scene
+from tests.smoke.scene import Scene
 
 CHUNK = 500
+WAITING_MODEL = "sora-2-pro"
+"""Not the other jobs' model, whose ends would teach workers other countdowns than this one's."""
 LEAD_S = 10.0
 """Until the first of them is due: all of them are there by then, and workers can be."""
 
@@ -31,7 +33,7 @@ def put_waiting_jobs(scene: Scene, count: int, countdown_s: float) -> dict[str, 
     """
     store, settings = scene.bridge.store, scene.bridge.settings
     script = {"duration_s": 1e6, "pending_s": 0, "estimate_s": 6 * countdown_s}
-    order = Order(MODEL, {"prompt": "a fox", "sandbox": script})
+    order = Order(WAITING_MODEL, {"prompt": "a fox", "sandbox": script})
     remaining = iter([uuid.uuid4().hex for _ in range(count)])
     put: list[tuple[Lease, RemoteTask]] = []
     while ids := list(islice(remaining, CHUNK)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import fcntl
+import os
 import struct
 import termios
 import time
@@ -15,6 +16,8 @@ from celery import current_app, shared_task
 from tasks_bridge.bridge import bridge_of
 from tests.smoke.smoke_app import record
 
+HALF = "smoke:half-may-be-said"
+"""Redis key: the process may say the first half."""
 GO = "smoke:go"
 """Redis key: the process may say the rest."""
 
@@ -31,19 +34,24 @@ def answer_in_two_parts() -> None:
 
     def in_two_parts(self: Any, answer: bytes) -> None:
         connections._send_bytes = whole
+        record("over", pid=os.getpid())
+        wait_for(HALF)
         self._send(struct.pack("!i", len(answer)))
-        while _unread(self.fileno()):
+        while unread(self.fileno()):
             time.sleep(0.01)
         record("half")
-        redis = bridge_of(current_app).store.client
-        while not redis.exists(GO):
-            time.sleep(0.01)
+        wait_for(GO)
         self._send(answer)
+
+    def wait_for(key: str) -> None:
+        redis = bridge_of(current_app).store.client
+        while not redis.exists(key):
+            time.sleep(0.01)
 
     connections._send_bytes = in_two_parts
 
 
-def _unread(pipe: int) -> int:
+def unread(pipe: int) -> int:
     """How many bytes wait in *pipe* to be read."""
     count = array.array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, count)

@@ -101,7 +101,7 @@ def server(bare_environment: None, directory: Path) -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture(scope="module")
 def stage(server: EmbeddedRedis, directory: Path, reaper: Reaper) -> Iterator[Stage]:
-    with Stage(directory, reaper, server.url, not_found_grace_s=5, rate_limit_max_s=2) as stage:
+    with Stage(directory, reaper, server.url, rate_limit_max_s=2) as stage:
         hire(stage, 1)
         yield stage
 

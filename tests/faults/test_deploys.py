@@ -51,7 +51,9 @@ def test_a_rolling_restart_with_20_000_waiting_jobs_is_quick_and_repeats_and_del
     server: EmbeddedRedis, directory: Path, reaper: Reaper
 ):
     """`FAULTS_JOBS` for another number; ``-s`` shows the figures."""
-    with Stage(directory, reaper, server.url, lease_s=LEASE_S, poll_min_s=1, poll_max_s=COUNTDOWN_S) as stage:
+    with Stage(
+        directory, reaper, server.url, lease_s=LEASE_S, poll_min_s=1, poll_max_s=COUNTDOWN_S, query_timeout_s=5
+    ) as stage:
         scene, store = stage.scene, stage.scene.bridge.store
         idle_s = stop(scene.start_worker("--concurrency", "2"))
         due_at = put_waiting_jobs(scene, JOBS, COUNTDOWN_S)
@@ -71,7 +73,8 @@ def test_a_rolling_restart_with_20_000_waiting_jobs_is_quick_and_repeats_and_del
         took_s += [stop(worker) for worker in scene.workers[-2:]]
 
         seen = dict(zip(due_at, kept(scene, due_at), strict=True))
-        late_s = sorted(record.polled_at - due_at[i] for i, record in seen.items() if record.polled_at)
+        first = {i: record.polled_at for i, record in seen.items() if record.polls == 1}
+        late_s = sorted(at - due_at[i] for i, at in first.items() if at)
         told = ", ".join(f"{one:.2f}" for one in took_s)
         print(  # noqa: T201 - the figures for the documentation
             f"{JOBS} jobs waiting, {len(late_s)} polled; stops {told} s (with none waiting: {idle_s:.2f} s); polls "

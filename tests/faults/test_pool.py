@@ -1,7 +1,8 @@
-"""The broker is lost while a pool process says that a task is over: it is heard all the same."""
+"""A pool process says that a task is over while the broker is lost, or the worker stopped: it is heard all the same."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tasks_bridge.embedded import EmbeddedRedis
-from tests.faults.slow_answer import GO, answer_in_two_parts
-from tests.faults.stage import Stage
+from tests.faults.slow_answer import GO, HALF, answer_in_two_parts, unread
+from tests.faults.stage import Stage, paused
 from tests.smoke.processes import Reaper
 from tests.smoke.scene import Scene
 
@@ -37,6 +38,7 @@ def stage(
 def scene(stage: Stage, broker: EmbeddedRedis) -> Scene:
     """One in which the only process of the worker has said half of an answer, and the broker is gone."""
     scene = stage.scene
+    scene.redis.set(HALF, 1)
     scene.start_worker("--concurrency", "1")
     answer_in_two_parts.delay()
     scene.wait_for_calls("half")
@@ -64,3 +66,37 @@ def test_a_worker_that_is_stopped_while_there_is_no_broker_hears_its_processes_o
     scene.workers[0].wait_for_exit()
 
     assert time.monotonic() - begun < BILLIARD_WAITS_S / 2
+
+
+def test_a_worker_is_stopped_just_before_one_process_says_half_of_an_answer_and_another_has_begun(stage: Stage):
+    scene = stage.scene
+    worker = scene.start_worker("--concurrency", "2")
+    answer_in_two_parts.delay()
+    (busy,) = scene.wait_for_calls("over")
+    (idle,) = set(worker.container.process.children()) - {busy["pid"]}
+    begun = time.monotonic()
+    with paused(idle):
+        scene.submit()
+        scene.wait_until(lambda: says_to(idle), "the task to be on its way to the process")
+        worker.kill("SIGTERM", whom="main")
+        worker.wait_for_log("Warm shutdown")
+        scene.redis.set(HALF, 1)
+        scene.wait_for_calls("half")
+        scene.redis.set(GO, 1)
+    assert worker.wait_for_exit() == 0
+    assert time.monotonic() - begun < BILLIARD_WAITS_S / 2
+    scene.start_worker("--concurrency", "1")
+    scene.wait_for_calls("completed")
+
+
+def says_to(process: int) -> bool:
+    """Whether there is something in one of the process' pipes that it has not read yet."""
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        if link.readlink().name.startswith("pipe:"):
+            end = os.open(link, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                if unread(end):
+                    return True
+            finally:
+                os.close(end)
+    return False

@@ -128,6 +128,7 @@ def test_a_worker_tells_what_it_did_although_its_pools_processes_come_and_go(wat
             show=lambda: f"{watched.text()}\n{worker.tail()}",
         )
         assert watched.value("tasks_bridge_schedule_jobs", purpose="poll") >= 4
+        eventually(worker.children, expected="a child that has not just ended after its third task")
         worker.kill("SIGKILL", "child")
         watched.start(3)
         eventually(
