@@ -220,7 +220,9 @@ print("all is as the page says")
 def test_rows_follow_their_jobs_as_the_page_says(terminal: Callable[..., LocalProcess], project: Path) -> None:
     (project / "with_rows.py").write_text(_WITH_ROWS)
     (project / "rows.py").write_text(_ROWS)
-    worker = terminal("celery", "-A", "tasks_bridge.contrib.flask", "worker", "-c", "1", FLASK_APP="with_rows")
+    options = ("worker", "-c", "1", "-l", "INFO")
+    worker = terminal("celery", "-A", "tasks_bridge.contrib.flask", *options, FLASK_APP="with_rows")
+    eventually(lambda: " ready." in worker.logs(), expected="the worker to have made the tables", show=worker.tail)
 
     followed = terminal("rows")
 
