@@ -17,6 +17,8 @@ from tasks_bridge.store import Purpose
 from tests.integration.lab import MODEL, Lab, commands, eventually
 
 LEASE_S = 60
+CONNECTING = {"HELLO", "CLIENT"}
+"""What a new connection begins with; two answers that are written at once may need one more."""
 
 
 @pytest.fixture
@@ -84,10 +86,11 @@ def test_a_batch_of_polls_takes_round_trips_for_the_batch_and_not_for_its_jobs(i
 
     def round_trips() -> int:
         before = polls_of(lab, ids)
-        with commands(lab.bridge.store.client) as sent:
+        with commands(lab.bridge.store.client) as all_sent:
             look(lab, ids)
         assert polls_of(lab, ids) == [polls + 1 for polls in before]
-        assert set(sent) - {"PUBLISH"} == {"EVALSHA", "XADD", "EXPIRE"}, "scripts, and the journal"
+        sent = [command for command in all_sent if command not in CONNECTING]
+        assert set(sent) <= {"EVALSHA", "XADD", "EXPIRE", "PUBLISH", "LRANGE"}, "scripts, journal, news and the learned"
         besides = sent.count("EXPIRE")  # goes with the journal's lines
         besides += sent.count("PUBLISH")  # news for monitors: a job has come a quarter further, four times in its life
         return len(sent) - besides - 2  # one is the test's own, one reads what was polled

@@ -687,13 +687,21 @@ def test_neither_key_nor_prompt_stay_behind(
 def test_followers_of_a_job_are_told_of_each_change(lab: Lab) -> None:
     job_id = unique("followed")
     with lab.bridge.store.client.pubsub(ignore_subscribe_messages=True) as followed:
+
+        def told() -> dict[str, Any]:
+            message = eventually(lambda: followed.get_message(timeout=1), "a notice")
+            return dict(json.loads(message["data"]))
+
         followed.subscribe(lab.bridge.store.channel(job_id))
         followed.get_message(timeout=5)
-        lab.submit({"pending_s": 0.4, "duration_s": 0.9}, task_id=job_id)
+        lab.submit({"pending_s": 600, "duration_s": 1200, "estimate_s": 1}, task_id=job_id)
+        notices = [told()]
+        lab.sandbox.start_task(job_id)
+        notices.append(told())
+        lab.sandbox.end_task(job_id)
+        notices.append(told())
         lab.ended(job_id)
-        notices = []
-        while message := followed.get_message(timeout=0.2):
-            notices.append(json.loads(message["data"]))
+        assert followed.get_message(timeout=0.2) is None
 
     assert [notice["state"] for notice in notices] == ["PENDING", "RUNNING", "COMPLETED"]
     assert {notice["id"] for notice in notices} == {job_id}
