@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import _state
 from celery.exceptions import Ignore
-from celery.signals import task_postrun, worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.signals import (
+    task_postrun,
+    worker_before_create_process,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+)
 
 import tasks_bridge.outputs.task
 import tasks_bridge.tasks  # noqa: F401 - makes `generate`, `poll` and `save_output` tasks of every app
@@ -62,6 +69,7 @@ def install(app: Celery, settings: Settings | None = None) -> Bridge:
     _serve_threads(app)
     # with a uid, for Celery 5.5 takes the same method of another app's bridge for this one's
     worker_init.connect(bridge.serve, dispatch_uid=f"tasks-bridge-{id(bridge)}")
+    worker_before_create_process.connect(_share)
     worker_process_init.connect(_spare_collector)
     task_postrun.connect(_let_go)
     for ending in (worker_process_shutdown, worker_shutdown):  # of a pool's process; of the worker itself
@@ -78,6 +86,18 @@ def _serve_threads(app: Any) -> None:
     state: Any = _state
     if app.set_as_current and state.default_app is None:
         app.set_default()
+
+
+def _share(**_: Any) -> None:
+    """
+    Celery's hook in a worker that is about to start a pool process: keep the garbage collector away from what is there.
+
+    Celery collects before each of them, which writes into every object: the main process would have a copy of its own
+    of what it shared with the one before. Only the first time, for garbage that is frozen stays.
+    """
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 def _spare_collector(**_: Any) -> None:

@@ -204,6 +204,35 @@ def test_a_pool_process_finds_old_garbage_however_large_the_application_is():
     assert done.stdout, "garbage that outlived two looks should be gone after three hundred more"
 
 
+A_WORKER = """
+import gc, os, signal
+from pathlib import Path
+from celery import Celery
+from celery.signals import worker_before_create_process
+from tasks_bridge import Settings, install
+
+install(Celery("memory"), Settings(api_key="sk-byts-memory", redis_url="redis://localhost/0"))
+application = [[] for _ in range(1_000_000)]
+children = []
+for _ in range(2):
+    worker_before_create_process.send(sender=None)
+    gc.collect()  # as Celery does
+    children.append(os.fork())
+    if not children[-1]:
+        signal.pause()
+kept = Path(f"/proc/{children[0]}/smaps_rollup").read_text()
+for child in children:
+    os.kill(child, signal.SIGKILL)
+print(sum(int(line.split()[1]) for line in kept.splitlines() if line.startswith("Private")))
+"""
+
+
+def test_a_pool_process_shares_the_application_also_once_the_next_one_is_there():
+    done = subprocess.run([sys.executable, "-c", A_WORKER], check=True, capture_output=True, text=True)
+
+    assert int(done.stdout) < 20_000, "of the million objects, 70 MB, it should have no copy of its own"
+
+
 def test_an_app_without_install_says_what_to_do(app):
     with pytest.raises(SettingsError, match=r"call tasks_bridge\.install\(app\)"):
         app.tasks[generate.name].apply_async(("seedream-v4", {"prompt": "a fox"}))
