@@ -57,14 +57,15 @@ class HeardOut(bootsteps.StartStopStep):
         readings = getattr(_result_handler(worker), "_recv_message", None)
         if not isinstance(readings, Readings):  # no prefork pool
             return
+        processes = {process.outq._reader: process for process in pool._pool if not process.outq._reader.closed}
         until = time.monotonic() + ACCEPT_S
-        while time.monotonic() < until:
-            processes = {process.outq._reader: process for process in pool._pool if not process.outq._reader.closed}
-            is_awaited = any(map(_is_on_its_way, tuple(pool._cache.values())))
-            if not is_awaited and not any(map(readings.is_under_way, processes.values())):
-                break
-            for reader in wait(processes, LISTEN_S):
-                readings.go_on(processes[reader], worker.hub)
+        while time.monotonic() < until and (
+            any(map(readings.is_under_way, processes.values())) or any(map(_is_on_its_way, pool._cache.values()))
+        ):
+            ready = wait(processes, LISTEN_S)
+            for reader, process in processes.items():
+                if reader in ready or readings.is_under_way(process):
+                    readings.go_on(process, worker.hub)
 
 
 class Readings:
@@ -101,8 +102,6 @@ class Readings:
         read outside the loop, ``process_flush_queues``, forgets it, takes the rest for the next message, and hangs.
         """
         fd = process.outqR_fd
-        if self._handler.fileno_to_outq.get(fd) is not process:
-            return
         reading = self(hub.add_reader, fd, self._handler.on_state_change)
         try:
             next(reading)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks_bridge.embedded import EmbeddedRedis
+from tasks_bridge.pool import ACCEPT_S
 from tests.faults.slow_answer import GO, HALF, answer_in_two_parts, unread
 from tests.faults.stage import Stage, paused
 from tests.smoke.processes import Reaper
@@ -66,6 +67,14 @@ def test_a_worker_that_is_stopped_while_there_is_no_broker_hears_its_processes_o
     scene.workers[0].wait_for_exit()
 
     assert time.monotonic() - begun < BILLIARD_WAITS_S / 2
+
+
+def test_a_worker_that_is_stopped_while_there_is_no_broker_hears_one_that_is_slower_than_it_listens(scene: Scene):
+    scene.workers[0].kill("SIGTERM", whom="main")
+    time.sleep(ACCEPT_S + 1)
+    scene.redis.set(GO, 1)
+
+    assert scene.workers[0].wait_for_exit() == 0
 
 
 def test_a_worker_is_stopped_just_before_one_process_says_half_of_an_answer_and_another_has_begun(stage: Stage):
